@@ -525,7 +525,8 @@ func (x *Sync) GetQuery() uint64 {
 type HeldSession struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Session *Session               `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
-	// DISPATCHER or PROXIED on its home; on a server the controller knows better.
+	// DISPATCHER or PROXIED on its home; DIVERTED for a diversion on its home
+	// whose session is elsewhere; on a server the controller knows better.
 	Path Path `protobuf:"varint,2,opt,name=path,proto3,enum=shunt.v1.Path" json:"path,omitempty"`
 	// The server that a proxied session is copied to.
 	ProxiedTo     string `protobuf:"bytes,3,opt,name=proxied_to,json=proxiedTo,proto3" json:"proxied_to,omitempty"`
@@ -717,10 +718,13 @@ func (x *Unsteer) GetSession() *Session {
 	return nil
 }
 
-// The session's last socket on this node is gone.
+// The session's socket on this node is gone.
 type Ended struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Session       *Session               `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Session *Session               `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
+	// The hand-off that brought the session here; empty if the agent was
+	// restarted since. A newer hand-off of the same session is not meant.
+	Id            string `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -760,6 +764,13 @@ func (x *Ended) GetSession() *Session {
 		return x.Session
 	}
 	return nil
+}
+
+func (x *Ended) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
 }
 
 type SteerDone struct {
@@ -1351,9 +1362,10 @@ const file_shunt_v1_control_proto_rawDesc = "" +
 	"client_ack\x18\x05 \x01(\rR\tclientAck\"F\n" +
 	"\aUnsteer\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12+\n" +
-	"\asession\x18\x02 \x01(\v2\x11.shunt.v1.SessionR\asession\"4\n" +
+	"\asession\x18\x02 \x01(\v2\x11.shunt.v1.SessionR\asession\"D\n" +
 	"\x05Ended\x12+\n" +
-	"\asession\x18\x01 \x01(\v2\x11.shunt.v1.SessionR\asession\"1\n" +
+	"\asession\x18\x01 \x01(\v2\x11.shunt.v1.SessionR\asession\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\"1\n" +
 	"\tSteerDone\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05error\x18\x02 \x01(\tR\x05error\"6\n" +
