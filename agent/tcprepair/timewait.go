@@ -1,0 +1,3 @@
+package tcprepair
+
+func (s *State) removeTimeWait() error { return ErrInUse }
