@@ -1,0 +1,43 @@
+// Package guard keeps stray packets of sessions from doing harm.
+//
+// Packets of a live connection keep arriving at a node that no longer holds
+// it, for as long as the switch's caches take to follow a move. Left to the
+// kernel such a packet is answered with a RST. The guard is an eBPF program on
+// the ingress of a node's data interface that decides, for each TCP packet
+// whose destination is a session address (an address in a pool):
+//
+//  1. A SYN without ACK begins a new connection: the diversion of its tuple is
+//     erased; at home it is delivered, elsewhere it is sent home.
+//  2. A diverted tuple is forwarded to the node that it is diverted to.
+//  3. A tuple that has a socket here (in any state but LISTEN) is delivered.
+//  4. At home everything else is delivered: a listener may know it by its SYN
+//     cookie, or the kernel answers with a RST, which is then right.
+//  5. Elsewhere it is sent home.
+//  6. With no home known it is dropped.
+//
+// A packet is never forwarded back to the node whose MAC it carries as source;
+// it is dropped and the client retransmits it. Forwarding needs a layer 2
+// network between nodes that leaves the source MAC alone. Every forwarded
+// packet loses one from its TTL or hop limit, so that even a circle of three
+// diversions ends.
+//
+// Everything that is not TCP to a session address, and frames that the
+// interface does not own (another's MAC, broadcast, VLAN-tagged), pass
+// untouched, and "delivered" means passed on to the programs of others and the
+// kernel. IPv4 options and up to eight IPv6 extension headers are read over.
+//
+// Fragments: the first fragment has the TCP header and is judged like a whole
+// packet. Later ones have none and are delivered: the kernel acts on nothing
+// that it cannot reassemble, and it reassembles only where the first fragment
+// was delivered. A packet that reaches a session through a diversion must
+// therefore be whole; TCP sets "don't fragment" and sees to that.
+//
+// # What outlives what
+//
+// The program and its maps belong to the interface, not to the process. They
+// survive [Guard.Close] and a killed process, and the next [Open] on the
+// interface adopts the maps with every diversion in them and swaps the program
+// for its own in one step. [Guard.Detach] or the end of the interface ends
+// them. The guard decides about nothing until [Guard.SetPools], so set homes,
+// then pools, and only then give the host the addresses.
+package guard

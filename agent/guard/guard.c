@@ -1,0 +1,369 @@
+//go:build ignore
+
+// The guard: what happens to a packet whose destination is a session address
+// when it enters a node's data interface. See doc.go for the decisions and
+// why they are safe.
+//
+// It is attached to the ingress of one Ethernet interface, through TCX or as a
+// cls_bpf filter in direct-action mode. It keeps no state of its own beside
+// the maps below, and "deliver" never ends the chain of programs, so that
+// others' programs on the interface still run.
+
+#include "bpf.h"
+
+#define ETH_LEN 14
+#define IPV6_LEN 40
+#define TCP_HEAD 14 // ports to flags
+#define EXT_HEADERS 8
+
+#define IPPROTO_HOPOPTS 0
+#define IPPROTO_TCP 6
+#define IPPROTO_ROUTING 43
+#define IPPROTO_FRAGMENT 44
+#define IPPROTO_DSTOPTS 60
+
+#define TH_SYN 0x02
+#define TH_ACK 0x10
+
+// A reason is an index into the counters; keep in step with counters.go.
+enum reason {
+	DELIVERED_SOCKET,
+	DELIVERED_HOME,
+	DELIVERED_FRAGMENT,
+	DIVERTED,
+	RETURNED_HOME,
+	DROPPED_FROM_HOME,
+	DROPPED_BOUNCED,
+	DROPPED_UNKNOWN_HOME,
+	DROPPED_HOP_LIMIT,
+	DROPPED_MALFORMED,
+	SYN_DELIVERED,
+	SYN_RETURNED,
+	SYN_DROPPED,
+	REASONS,
+};
+
+// Addresses are 16 bytes in network order, IPv4 ones IPv4-mapped; ports are
+// in network order.
+struct flow {
+	u8 client[16];
+	u8 session[16];
+	u16 client_port;
+	u16 session_port;
+	u32 zero;
+};
+
+struct next_hop {
+	u8 mac[6];
+	u16 zero;
+};
+
+struct home {
+	u8 mac[6];
+	u8 self;
+	u8 zero;
+};
+
+struct prefix {
+	u32 bits;
+	u8 addr[16];
+};
+
+struct {
+	NUMBER(type, BPF_MAP_TYPE_LRU_HASH);
+	NUMBER(max_entries, 262144);
+	TYPE(key, struct flow);
+	TYPE(value, struct next_hop);
+} shunt_divert SEC(".maps");
+
+struct {
+	NUMBER(type, BPF_MAP_TYPE_HASH);
+	NUMBER(max_entries, 65536);
+	NUMBER(map_flags, BPF_F_NO_PREALLOC);
+	NUMBER(key_size, 16);
+	TYPE(value, struct home);
+} shunt_homes SEC(".maps");
+
+struct {
+	NUMBER(type, BPF_MAP_TYPE_LPM_TRIE);
+	NUMBER(max_entries, 1024);
+	NUMBER(map_flags, BPF_F_NO_PREALLOC);
+	TYPE(key, struct prefix);
+	TYPE(value, u8);
+} shunt_pools SEC(".maps");
+
+struct {
+	NUMBER(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	NUMBER(max_entries, REASONS);
+	TYPE(key, u32);
+	TYPE(value, u64);
+} shunt_counters SEC(".maps");
+
+// No helper used here is reserved for GPL programs.
+char licence[] SEC("license") = "Apache-2.0";
+
+// What the program needs to know of a packet.
+struct packet {
+	struct flow flow;
+	u8 eth[12]; // destination, source
+	u8 v6;
+	u8 flags;    // TCP's
+	u16 ttl_word; // IPv4: TTL and protocol; IPv6: hop limit in the first byte
+};
+
+enum kind {
+	OTHER,    // not TCP to a session address
+	SEGMENT,  // TCP to a session address: flow, flags and ttl_word are set
+	FRAGMENT, // a later fragment of such
+	MALFORMED,
+};
+
+INLINE int count(u32 reason, int verdict)
+{
+	u64 *n = bpf_map_lookup_elem(&shunt_counters, &reason);
+	if (n)
+		(*n)++;
+	return verdict;
+}
+
+INLINE int in_pool(const u8 *session)
+{
+	struct prefix key = {.bits = 128};
+	__builtin_memcpy(key.addr, session, 16);
+	return bpf_map_lookup_elem(&shunt_pools, &key) != 0;
+}
+
+INLINE void map_v4(u8 *to, u32 addr)
+{
+	__builtin_memset(to, 0, 10);
+	to[10] = to[11] = 0xff;
+	__builtin_memcpy(to + 12, &addr, 4);
+}
+
+INLINE enum kind parse_tcp(struct __sk_buff *skb, u32 offset, struct packet *p)
+{
+	struct {
+		u16 source;
+		u16 dest;
+		u32 seq;
+		u32 ack;
+		u8 data_offset;
+		u8 flags;
+	} tcp;
+
+	if (bpf_skb_load_bytes(skb, offset, &tcp, TCP_HEAD) < 0)
+		return MALFORMED;
+	p->flow.client_port = tcp.source;
+	p->flow.session_port = tcp.dest;
+	p->flags = tcp.flags;
+	return SEGMENT;
+}
+
+INLINE enum kind parse_v4(struct __sk_buff *skb, struct packet *p)
+{
+	struct {
+		u8 version_ihl;
+		u8 tos;
+		u16 len;
+		u16 id;
+		u16 fragment;
+		u8 ttl;
+		u8 protocol;
+		u16 checksum;
+		u32 source;
+		u32 dest;
+	} ip;
+
+	if (bpf_skb_load_bytes(skb, ETH_LEN, &ip, sizeof(ip)) < 0)
+		return OTHER;
+	if (ip.protocol != IPPROTO_TCP)
+		return OTHER;
+	map_v4(p->flow.session, ip.dest);
+	if (!in_pool(p->flow.session))
+		return OTHER;
+	u32 words = ip.version_ihl & 0x0f;
+	if (ip.version_ihl >> 4 != 4 || words < 5)
+		return MALFORMED;
+	if (ip.fragment & htons(0x1fff))
+		return FRAGMENT;
+	map_v4(p->flow.client, ip.source);
+	__builtin_memcpy(&p->ttl_word, &ip.ttl, 2);
+	return parse_tcp(skb, ETH_LEN + words * 4, p);
+}
+
+INLINE enum kind parse_v6(struct __sk_buff *skb, struct packet *p)
+{
+	struct {
+		u32 version;
+		u16 len;
+		u8 next;
+		u8 hop_limit;
+		u8 source[16];
+		u8 dest[16];
+	} ip;
+
+	if (bpf_skb_load_bytes(skb, ETH_LEN, &ip, sizeof(ip)) < 0)
+		return OTHER;
+	__builtin_memcpy(p->flow.session, ip.dest, 16);
+	if (!in_pool(p->flow.session))
+		return OTHER;
+	__builtin_memcpy(p->flow.client, ip.source, 16);
+	p->v6 = 1;
+	*(u8 *)&p->ttl_word = ip.hop_limit;
+
+	u8 next = ip.next;
+	u32 offset = ETH_LEN + IPV6_LEN;
+	for (int i = 0; i < EXT_HEADERS && next != IPPROTO_TCP; i++) {
+		struct {
+			u8 next;
+			u8 len;
+			u16 fragment;
+		} ext;
+
+		if (next != IPPROTO_HOPOPTS && next != IPPROTO_ROUTING && next != IPPROTO_DSTOPTS &&
+		    next != IPPROTO_FRAGMENT)
+			return OTHER;
+		if (bpf_skb_load_bytes(skb, offset, &ext, sizeof(ext)) < 0)
+			return MALFORMED;
+		if (next != IPPROTO_FRAGMENT)
+			offset += ((u32)ext.len + 1) * 8;
+		else if (ext.fragment & htons(0xfff8))
+			return FRAGMENT;
+		else
+			offset += 8;
+		next = ext.next;
+	}
+	return next == IPPROTO_TCP ? parse_tcp(skb, offset, p) : MALFORMED;
+}
+
+INLINE int same_mac(const u8 *a, const u8 *b)
+{
+	u16 x[3], y[3];
+	__builtin_memcpy(x, a, 6);
+	__builtin_memcpy(y, b, 6);
+	return x[0] == y[0] && x[1] == y[1] && x[2] == y[2];
+}
+
+// A socket of the flow, in any state but LISTEN: also a request (SYN received)
+// and one in TIME_WAIT.
+INLINE int has_socket(struct __sk_buff *skb, const struct packet *p)
+{
+	struct bpf_sock_tuple tuple = {};
+	struct bpf_sock *sk;
+
+	if (p->v6) {
+		__builtin_memcpy(tuple.ipv6.saddr, p->flow.client, 16);
+		__builtin_memcpy(tuple.ipv6.daddr, p->flow.session, 16);
+		tuple.ipv6.sport = p->flow.client_port;
+		tuple.ipv6.dport = p->flow.session_port;
+		sk = bpf_skc_lookup_tcp(skb, &tuple, sizeof(tuple.ipv6), BPF_F_CURRENT_NETNS, 0);
+	} else {
+		__builtin_memcpy(&tuple.ipv4.saddr, p->flow.client + 12, 4);
+		__builtin_memcpy(&tuple.ipv4.daddr, p->flow.session + 12, 4);
+		tuple.ipv4.sport = p->flow.client_port;
+		tuple.ipv4.dport = p->flow.session_port;
+		sk = bpf_skc_lookup_tcp(skb, &tuple, sizeof(tuple.ipv4), BPF_F_CURRENT_NETNS, 0);
+	}
+	if (!sk)
+		return 0;
+	int live = sk->state != TCP_LISTEN;
+	bpf_sk_release(sk);
+	return live;
+}
+
+// One hop less to live, so that no circle of diversions is endless. Returns 0
+// when the packet has come to its end.
+INLINE int spend_hop(struct __sk_buff *skb, struct packet *p)
+{
+	u16 word = p->ttl_word;
+	u8 *ttl = (u8 *)&word;
+
+	if (*ttl <= 1)
+		return 0;
+	*ttl -= 1;
+	if (p->v6)
+		return bpf_skb_store_bytes(skb, ETH_LEN + 7, ttl, 1, BPF_F_RECOMPUTE_CSUM) == 0;
+	// The checksum's change makes up for the TTL's in a sum over the whole
+	// packet, so skb->csum stays right without BPF_F_RECOMPUTE_CSUM.
+	return bpf_l3_csum_replace(skb, ETH_LEN + 10, p->ttl_word, word, 2) == 0 &&
+	       bpf_skb_store_bytes(skb, ETH_LEN + 8, &word, 2, 0) == 0;
+}
+
+// Send the packet out of the interface it came from, to another node. The
+// frame was addressed to this interface, so its destination is our own MAC.
+INLINE int forward(struct __sk_buff *skb, struct packet *p, const u8 *mac, u32 reason)
+{
+	u8 eth[12];
+
+	__builtin_memcpy(eth, mac, 6);
+	__builtin_memcpy(eth + 6, p->eth, 6);
+	if (!spend_hop(skb, p) || bpf_skb_store_bytes(skb, 0, eth, sizeof(eth), 0) < 0)
+		return count(DROPPED_HOP_LIMIT, TC_DROP);
+	return count(reason, bpf_redirect(skb->ifindex, 0));
+}
+
+INLINE int decide(struct __sk_buff *skb, struct packet *p)
+{
+	const u8 *from = p->eth + 6;
+	struct home *home = bpf_map_lookup_elem(&shunt_homes, p->flow.session);
+
+	if ((p->flags & (TH_SYN | TH_ACK)) == TH_SYN) {
+		bpf_map_delete_elem(&shunt_divert, &p->flow);
+		if (!home)
+			return count(DROPPED_UNKNOWN_HOME, TC_DROP);
+		if (home->self)
+			return count(SYN_DELIVERED, TC_NEXT);
+		if (same_mac(from, home->mac))
+			return count(SYN_DROPPED, TC_DROP);
+		return forward(skb, p, home->mac, SYN_RETURNED);
+	}
+
+	struct next_hop *divert = bpf_map_lookup_elem(&shunt_divert, &p->flow);
+	if (divert) {
+		if (same_mac(from, divert->mac))
+			return count(DROPPED_BOUNCED, TC_DROP);
+		return forward(skb, p, divert->mac, DIVERTED);
+	}
+	if (has_socket(skb, p))
+		return count(DELIVERED_SOCKET, TC_NEXT);
+	if (!home)
+		return count(DROPPED_UNKNOWN_HOME, TC_DROP);
+	if (home->self)
+		return count(DELIVERED_HOME, TC_NEXT);
+	if (same_mac(from, home->mac))
+		return count(DROPPED_FROM_HOME, TC_DROP);
+	return forward(skb, p, home->mac, RETURNED_HOME);
+}
+
+SEC("tc")
+int shunt_guard(struct __sk_buff *skb)
+{
+	struct packet p = {};
+	enum kind kind;
+
+	// The kernel's TCP ignores frames for others (flooded by a bridge, or
+	// seen in promiscuous mode) and broadcasts; tagged frames belong to
+	// another interface.
+	if (skb->pkt_type != PACKET_HOST || skb->vlan_present)
+		return TC_NEXT;
+	if (skb->protocol == htons(0x0800))
+		kind = parse_v4(skb, &p);
+	else if (skb->protocol == htons(0x86dd))
+		kind = parse_v6(skb, &p);
+	else
+		return TC_NEXT;
+
+	switch (kind) {
+	case OTHER:
+		return TC_NEXT;
+	case FRAGMENT:
+		return count(DELIVERED_FRAGMENT, TC_NEXT);
+	case MALFORMED:
+		return count(DROPPED_MALFORMED, TC_DROP);
+	case SEGMENT:
+		break;
+	}
+	if (bpf_skb_load_bytes(skb, 0, p.eth, sizeof(p.eth)) < 0)
+		return count(DROPPED_MALFORMED, TC_DROP);
+	return decide(skb, &p);
+}
