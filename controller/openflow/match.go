@@ -15,6 +15,7 @@ type Field uint32
 const (
 	oxmBasic = 0x8000 << 16
 	nxm1     = 0x0001 << 16
+	ericoxm  = 0x1000 << 16
 )
 
 // The fields that Shunt matches on or writes.
@@ -45,6 +46,12 @@ const (
 	FieldTCPFlags   Field = nxm1 | 34<<9     // 2, Nicira
 	FieldCTState    Field = nxm1 | 105<<9    // 4, Nicira
 	FieldCTMark     Field = nxm1 | 107<<9    // 4, Nicira
+
+	// The flags and the first option's type of a neighbour discovery message,
+	// Open vSwitch 2.11 and later (ERICOXM_OF_ICMPV6_ND_*). They can be set,
+	// which turns a solicitation into an advertisement.
+	FieldNDReserved   Field = ericoxm | 1<<9 // 4
+	FieldNDOptionType Field = ericoxm | 2<<9 // 1
 )
 
 var fieldWidth = map[Field]int{
@@ -55,6 +62,7 @@ var fieldWidth = map[Field]int{
 	FieldIPv6Src: 16, FieldIPv6Dst: 16, FieldICMPv6Type: 1, FieldICMPv6Code: 1,
 	FieldNDTarget: 16, FieldNDSLL: 6, FieldNDTLL: 6,
 	FieldTCPFlags: 2, FieldCTState: 4, FieldCTMark: 4,
+	FieldNDReserved: 4, FieldNDOptionType: 1,
 }
 
 // Width returns the field's size in octets, or 0 for a field unknown here.
