@@ -366,27 +366,31 @@ func (x *Import) GetDeadlineNano() int64 {
 
 // The state of a TCP connection: see the package tcprepair for each field.
 type Connection struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Session       *Session               `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
-	TcpState      uint32                 `protobuf:"varint,2,opt,name=tcp_state,json=tcpState,proto3" json:"tcp_state,omitempty"`
-	SndSeq        uint32                 `protobuf:"varint,3,opt,name=snd_seq,json=sndSeq,proto3" json:"snd_seq,omitempty"`
-	RcvSeq        uint32                 `protobuf:"varint,4,opt,name=rcv_seq,json=rcvSeq,proto3" json:"rcv_seq,omitempty"`
-	Unacked       []byte                 `protobuf:"bytes,5,opt,name=unacked,proto3" json:"unacked,omitempty"`
-	Unsent        []byte                 `protobuf:"bytes,6,opt,name=unsent,proto3" json:"unsent,omitempty"`
-	Received      []byte                 `protobuf:"bytes,7,opt,name=received,proto3" json:"received,omitempty"`
-	MssClamp      uint32                 `protobuf:"varint,8,opt,name=mss_clamp,json=mssClamp,proto3" json:"mss_clamp,omitempty"`
-	WscaleOk      bool                   `protobuf:"varint,9,opt,name=wscale_ok,json=wscaleOk,proto3" json:"wscale_ok,omitempty"`
-	SndWscale     uint32                 `protobuf:"varint,10,opt,name=snd_wscale,json=sndWscale,proto3" json:"snd_wscale,omitempty"`
-	RcvWscale     uint32                 `protobuf:"varint,11,opt,name=rcv_wscale,json=rcvWscale,proto3" json:"rcv_wscale,omitempty"`
-	Sack          bool                   `protobuf:"varint,12,opt,name=sack,proto3" json:"sack,omitempty"`
-	Timestamps    bool                   `protobuf:"varint,13,opt,name=timestamps,proto3" json:"timestamps,omitempty"`
-	Timestamp     uint32                 `protobuf:"varint,14,opt,name=timestamp,proto3" json:"timestamp,omitempty"`
-	SndWl1        uint32                 `protobuf:"varint,15,opt,name=snd_wl1,json=sndWl1,proto3" json:"snd_wl1,omitempty"`
-	SndWnd        uint32                 `protobuf:"varint,16,opt,name=snd_wnd,json=sndWnd,proto3" json:"snd_wnd,omitempty"`
-	MaxWindow     uint32                 `protobuf:"varint,17,opt,name=max_window,json=maxWindow,proto3" json:"max_window,omitempty"`
-	RcvWnd        uint32                 `protobuf:"varint,18,opt,name=rcv_wnd,json=rcvWnd,proto3" json:"rcv_wnd,omitempty"`
-	RcvWup        uint32                 `protobuf:"varint,19,opt,name=rcv_wup,json=rcvWup,proto3" json:"rcv_wup,omitempty"`
-	NoDelay       bool                   `protobuf:"varint,20,opt,name=no_delay,json=noDelay,proto3" json:"no_delay,omitempty"`
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Session    *Session               `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
+	TcpState   uint32                 `protobuf:"varint,2,opt,name=tcp_state,json=tcpState,proto3" json:"tcp_state,omitempty"`
+	SndSeq     uint32                 `protobuf:"varint,3,opt,name=snd_seq,json=sndSeq,proto3" json:"snd_seq,omitempty"`
+	RcvSeq     uint32                 `protobuf:"varint,4,opt,name=rcv_seq,json=rcvSeq,proto3" json:"rcv_seq,omitempty"`
+	Unacked    []byte                 `protobuf:"bytes,5,opt,name=unacked,proto3" json:"unacked,omitempty"`
+	Unsent     []byte                 `protobuf:"bytes,6,opt,name=unsent,proto3" json:"unsent,omitempty"`
+	Received   []byte                 `protobuf:"bytes,7,opt,name=received,proto3" json:"received,omitempty"`
+	MssClamp   uint32                 `protobuf:"varint,8,opt,name=mss_clamp,json=mssClamp,proto3" json:"mss_clamp,omitempty"`
+	WscaleOk   bool                   `protobuf:"varint,9,opt,name=wscale_ok,json=wscaleOk,proto3" json:"wscale_ok,omitempty"`
+	SndWscale  uint32                 `protobuf:"varint,10,opt,name=snd_wscale,json=sndWscale,proto3" json:"snd_wscale,omitempty"`
+	RcvWscale  uint32                 `protobuf:"varint,11,opt,name=rcv_wscale,json=rcvWscale,proto3" json:"rcv_wscale,omitempty"`
+	Sack       bool                   `protobuf:"varint,12,opt,name=sack,proto3" json:"sack,omitempty"`
+	Timestamps bool                   `protobuf:"varint,13,opt,name=timestamps,proto3" json:"timestamps,omitempty"`
+	Timestamp  uint32                 `protobuf:"varint,14,opt,name=timestamp,proto3" json:"timestamp,omitempty"`
+	SndWl1     uint32                 `protobuf:"varint,15,opt,name=snd_wl1,json=sndWl1,proto3" json:"snd_wl1,omitempty"`
+	SndWnd     uint32                 `protobuf:"varint,16,opt,name=snd_wnd,json=sndWnd,proto3" json:"snd_wnd,omitempty"`
+	MaxWindow  uint32                 `protobuf:"varint,17,opt,name=max_window,json=maxWindow,proto3" json:"max_window,omitempty"`
+	RcvWnd     uint32                 `protobuf:"varint,18,opt,name=rcv_wnd,json=rcvWnd,proto3" json:"rcv_wnd,omitempty"`
+	RcvWup     uint32                 `protobuf:"varint,19,opt,name=rcv_wup,json=rcvWup,proto3" json:"rcv_wup,omitempty"`
+	NoDelay    bool                   `protobuf:"varint,20,opt,name=no_delay,json=noDelay,proto3" json:"no_delay,omitempty"`
+	// Nothing comes after received.
+	FinReceived bool `protobuf:"varint,21,opt,name=fin_received,json=finReceived,proto3" json:"fin_received,omitempty"`
+	// Absent: off.
+	KeepAlive     *KeepAlive `protobuf:"bytes,22,opt,name=keep_alive,json=keepAlive,proto3" json:"keep_alive,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -561,6 +565,82 @@ func (x *Connection) GetNoDelay() bool {
 	return false
 }
 
+func (x *Connection) GetFinReceived() bool {
+	if x != nil {
+		return x.FinReceived
+	}
+	return false
+}
+
+func (x *Connection) GetKeepAlive() *KeepAlive {
+	if x != nil {
+		return x.KeepAlive
+	}
+	return nil
+}
+
+// SO_KEEPALIVE's settings.
+type KeepAlive struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Seconds.
+	Idle          uint32 `protobuf:"varint,1,opt,name=idle,proto3" json:"idle,omitempty"`
+	Interval      uint32 `protobuf:"varint,2,opt,name=interval,proto3" json:"interval,omitempty"`
+	Count         uint32 `protobuf:"varint,3,opt,name=count,proto3" json:"count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KeepAlive) Reset() {
+	*x = KeepAlive{}
+	mi := &file_shunt_v1_transfer_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KeepAlive) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KeepAlive) ProtoMessage() {}
+
+func (x *KeepAlive) ProtoReflect() protoreflect.Message {
+	mi := &file_shunt_v1_transfer_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KeepAlive.ProtoReflect.Descriptor instead.
+func (*KeepAlive) Descriptor() ([]byte, []int) {
+	return file_shunt_v1_transfer_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *KeepAlive) GetIdle() uint32 {
+	if x != nil {
+		return x.Idle
+	}
+	return 0
+}
+
+func (x *KeepAlive) GetInterval() uint32 {
+	if x != nil {
+		return x.Interval
+	}
+	return 0
+}
+
+func (x *KeepAlive) GetCount() uint32 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
 type ImportResult struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Id      string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -575,7 +655,7 @@ type ImportResult struct {
 
 func (x *ImportResult) Reset() {
 	*x = ImportResult{}
-	mi := &file_shunt_v1_transfer_proto_msgTypes[4]
+	mi := &file_shunt_v1_transfer_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -587,7 +667,7 @@ func (x *ImportResult) String() string {
 func (*ImportResult) ProtoMessage() {}
 
 func (x *ImportResult) ProtoReflect() protoreflect.Message {
-	mi := &file_shunt_v1_transfer_proto_msgTypes[4]
+	mi := &file_shunt_v1_transfer_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -600,7 +680,7 @@ func (x *ImportResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportResult.ProtoReflect.Descriptor instead.
 func (*ImportResult) Descriptor() ([]byte, []int) {
-	return file_shunt_v1_transfer_proto_rawDescGZIP(), []int{4}
+	return file_shunt_v1_transfer_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ImportResult) GetId() string {
@@ -649,7 +729,7 @@ type Ping struct {
 
 func (x *Ping) Reset() {
 	*x = Ping{}
-	mi := &file_shunt_v1_transfer_proto_msgTypes[5]
+	mi := &file_shunt_v1_transfer_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -661,7 +741,7 @@ func (x *Ping) String() string {
 func (*Ping) ProtoMessage() {}
 
 func (x *Ping) ProtoReflect() protoreflect.Message {
-	mi := &file_shunt_v1_transfer_proto_msgTypes[5]
+	mi := &file_shunt_v1_transfer_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -674,7 +754,7 @@ func (x *Ping) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ping.ProtoReflect.Descriptor instead.
 func (*Ping) Descriptor() ([]byte, []int) {
-	return file_shunt_v1_transfer_proto_rawDescGZIP(), []int{5}
+	return file_shunt_v1_transfer_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Ping) GetSentNano() int64 {
@@ -695,7 +775,7 @@ type Pong struct {
 
 func (x *Pong) Reset() {
 	*x = Pong{}
-	mi := &file_shunt_v1_transfer_proto_msgTypes[6]
+	mi := &file_shunt_v1_transfer_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -707,7 +787,7 @@ func (x *Pong) String() string {
 func (*Pong) ProtoMessage() {}
 
 func (x *Pong) ProtoReflect() protoreflect.Message {
-	mi := &file_shunt_v1_transfer_proto_msgTypes[6]
+	mi := &file_shunt_v1_transfer_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -720,7 +800,7 @@ func (x *Pong) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pong.ProtoReflect.Descriptor instead.
 func (*Pong) Descriptor() ([]byte, []int) {
-	return file_shunt_v1_transfer_proto_rawDescGZIP(), []int{6}
+	return file_shunt_v1_transfer_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Pong) GetSentNano() int64 {
@@ -747,7 +827,7 @@ type ResolveRequest struct {
 
 func (x *ResolveRequest) Reset() {
 	*x = ResolveRequest{}
-	mi := &file_shunt_v1_transfer_proto_msgTypes[7]
+	mi := &file_shunt_v1_transfer_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -759,7 +839,7 @@ func (x *ResolveRequest) String() string {
 func (*ResolveRequest) ProtoMessage() {}
 
 func (x *ResolveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shunt_v1_transfer_proto_msgTypes[7]
+	mi := &file_shunt_v1_transfer_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -772,7 +852,7 @@ func (x *ResolveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResolveRequest.ProtoReflect.Descriptor instead.
 func (*ResolveRequest) Descriptor() ([]byte, []int) {
-	return file_shunt_v1_transfer_proto_rawDescGZIP(), []int{7}
+	return file_shunt_v1_transfer_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ResolveRequest) GetId() string {
@@ -798,7 +878,7 @@ type ResolveResponse struct {
 
 func (x *ResolveResponse) Reset() {
 	*x = ResolveResponse{}
-	mi := &file_shunt_v1_transfer_proto_msgTypes[8]
+	mi := &file_shunt_v1_transfer_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -810,7 +890,7 @@ func (x *ResolveResponse) String() string {
 func (*ResolveResponse) ProtoMessage() {}
 
 func (x *ResolveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shunt_v1_transfer_proto_msgTypes[8]
+	mi := &file_shunt_v1_transfer_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -823,7 +903,7 @@ func (x *ResolveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResolveResponse.ProtoReflect.Descriptor instead.
 func (*ResolveResponse) Descriptor() ([]byte, []int) {
-	return file_shunt_v1_transfer_proto_rawDescGZIP(), []int{8}
+	return file_shunt_v1_transfer_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ResolveResponse) GetResolution() Resolution {
@@ -853,7 +933,7 @@ const file_shunt_v1_transfer_proto_rawDesc = "" +
 	"\n" +
 	"connection\x18\x04 \x01(\v2\x14.shunt.v1.ConnectionR\n" +
 	"connection\x12#\n" +
-	"\rdeadline_nano\x18\x05 \x01(\x03R\fdeadlineNano\"\xbe\x04\n" +
+	"\rdeadline_nano\x18\x05 \x01(\x03R\fdeadlineNano\"\x95\x05\n" +
 	"\n" +
 	"Connection\x12+\n" +
 	"\asession\x18\x01 \x01(\v2\x11.shunt.v1.SessionR\asession\x12\x1b\n" +
@@ -881,7 +961,14 @@ const file_shunt_v1_transfer_proto_rawDesc = "" +
 	"max_window\x18\x11 \x01(\rR\tmaxWindow\x12\x17\n" +
 	"\arcv_wnd\x18\x12 \x01(\rR\x06rcvWnd\x12\x17\n" +
 	"\arcv_wup\x18\x13 \x01(\rR\x06rcvWup\x12\x19\n" +
-	"\bno_delay\x18\x14 \x01(\bR\anoDelay\"\xa5\x01\n" +
+	"\bno_delay\x18\x14 \x01(\bR\anoDelay\x12!\n" +
+	"\ffin_received\x18\x15 \x01(\bR\vfinReceived\x122\n" +
+	"\n" +
+	"keep_alive\x18\x16 \x01(\v2\x13.shunt.v1.KeepAliveR\tkeepAlive\"Q\n" +
+	"\tKeepAlive\x12\x12\n" +
+	"\x04idle\x18\x01 \x01(\rR\x04idle\x12\x1a\n" +
+	"\binterval\x18\x02 \x01(\rR\binterval\x12\x14\n" +
+	"\x05count\x18\x03 \x01(\rR\x05count\"\xa5\x01\n" +
 	"\fImportResult\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x121\n" +
 	"\aoutcome\x18\x02 \x01(\x0e2\x17.shunt.v1.ImportOutcomeR\aoutcome\x12\x16\n" +
@@ -928,7 +1015,7 @@ func file_shunt_v1_transfer_proto_rawDescGZIP() []byte {
 }
 
 var file_shunt_v1_transfer_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_shunt_v1_transfer_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_shunt_v1_transfer_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_shunt_v1_transfer_proto_goTypes = []any{
 	(ImportOutcome)(0),       // 0: shunt.v1.ImportOutcome
 	(Resolution)(0),          // 1: shunt.v1.Resolution
@@ -936,32 +1023,34 @@ var file_shunt_v1_transfer_proto_goTypes = []any{
 	(*TransferResponse)(nil), // 3: shunt.v1.TransferResponse
 	(*Import)(nil),           // 4: shunt.v1.Import
 	(*Connection)(nil),       // 5: shunt.v1.Connection
-	(*ImportResult)(nil),     // 6: shunt.v1.ImportResult
-	(*Ping)(nil),             // 7: shunt.v1.Ping
-	(*Pong)(nil),             // 8: shunt.v1.Pong
-	(*ResolveRequest)(nil),   // 9: shunt.v1.ResolveRequest
-	(*ResolveResponse)(nil),  // 10: shunt.v1.ResolveResponse
-	(*Session)(nil),          // 11: shunt.v1.Session
+	(*KeepAlive)(nil),        // 6: shunt.v1.KeepAlive
+	(*ImportResult)(nil),     // 7: shunt.v1.ImportResult
+	(*Ping)(nil),             // 8: shunt.v1.Ping
+	(*Pong)(nil),             // 9: shunt.v1.Pong
+	(*ResolveRequest)(nil),   // 10: shunt.v1.ResolveRequest
+	(*ResolveResponse)(nil),  // 11: shunt.v1.ResolveResponse
+	(*Session)(nil),          // 12: shunt.v1.Session
 }
 var file_shunt_v1_transfer_proto_depIdxs = []int32{
 	4,  // 0: shunt.v1.TransferRequest.import:type_name -> shunt.v1.Import
-	7,  // 1: shunt.v1.TransferRequest.ping:type_name -> shunt.v1.Ping
-	6,  // 2: shunt.v1.TransferResponse.result:type_name -> shunt.v1.ImportResult
-	8,  // 3: shunt.v1.TransferResponse.pong:type_name -> shunt.v1.Pong
+	8,  // 1: shunt.v1.TransferRequest.ping:type_name -> shunt.v1.Ping
+	7,  // 2: shunt.v1.TransferResponse.result:type_name -> shunt.v1.ImportResult
+	9,  // 3: shunt.v1.TransferResponse.pong:type_name -> shunt.v1.Pong
 	5,  // 4: shunt.v1.Import.connection:type_name -> shunt.v1.Connection
-	11, // 5: shunt.v1.Connection.session:type_name -> shunt.v1.Session
-	0,  // 6: shunt.v1.ImportResult.outcome:type_name -> shunt.v1.ImportOutcome
-	11, // 7: shunt.v1.ResolveRequest.session:type_name -> shunt.v1.Session
-	1,  // 8: shunt.v1.ResolveResponse.resolution:type_name -> shunt.v1.Resolution
-	2,  // 9: shunt.v1.TransferService.Transfer:input_type -> shunt.v1.TransferRequest
-	9,  // 10: shunt.v1.TransferService.Resolve:input_type -> shunt.v1.ResolveRequest
-	3,  // 11: shunt.v1.TransferService.Transfer:output_type -> shunt.v1.TransferResponse
-	10, // 12: shunt.v1.TransferService.Resolve:output_type -> shunt.v1.ResolveResponse
-	11, // [11:13] is the sub-list for method output_type
-	9,  // [9:11] is the sub-list for method input_type
-	9,  // [9:9] is the sub-list for extension type_name
-	9,  // [9:9] is the sub-list for extension extendee
-	0,  // [0:9] is the sub-list for field type_name
+	12, // 5: shunt.v1.Connection.session:type_name -> shunt.v1.Session
+	6,  // 6: shunt.v1.Connection.keep_alive:type_name -> shunt.v1.KeepAlive
+	0,  // 7: shunt.v1.ImportResult.outcome:type_name -> shunt.v1.ImportOutcome
+	12, // 8: shunt.v1.ResolveRequest.session:type_name -> shunt.v1.Session
+	1,  // 9: shunt.v1.ResolveResponse.resolution:type_name -> shunt.v1.Resolution
+	2,  // 10: shunt.v1.TransferService.Transfer:input_type -> shunt.v1.TransferRequest
+	10, // 11: shunt.v1.TransferService.Resolve:input_type -> shunt.v1.ResolveRequest
+	3,  // 12: shunt.v1.TransferService.Transfer:output_type -> shunt.v1.TransferResponse
+	11, // 13: shunt.v1.TransferService.Resolve:output_type -> shunt.v1.ResolveResponse
+	12, // [12:14] is the sub-list for method output_type
+	10, // [10:12] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_shunt_v1_transfer_proto_init() }
@@ -984,7 +1073,7 @@ func file_shunt_v1_transfer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_shunt_v1_transfer_proto_rawDesc), len(file_shunt_v1_transfer_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   9,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

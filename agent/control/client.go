@@ -1,0 +1,280 @@
+// Package control is the agent's end of the stream to the controller. The
+// stream may be down at any time: what must not be lost is sent again as a
+// whole (Sync) when it is back, and the rest is an optimisation.
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/keepalive"
+
+	shuntv1 "github.com/shunt-sdn/shunt/proto/shunt/v1"
+)
+
+// Options of a Client. The functions are called from the client's goroutines,
+// one at a time each.
+type Options struct {
+	Target string // host:port
+	Creds  credentials.TransportCredentials
+	Log    *slog.Logger
+
+	Hello   func() *shuntv1.Hello                        // describes this agent
+	Sync    func(context.Context) (*shuntv1.Sync, error) // lists the kernel's sessions
+	Report  func() *shuntv1.Report                       // counters
+	Config  func(*shuntv1.NodeConfig)                    // a new configuration
+	Release func(*shuntv1.Session)                       // forget a diversion
+}
+
+const (
+	queueLength = 8192
+	reportEvery = time.Second
+)
+
+// ErrDisconnected says that a message could not be handed to the stream.
+var ErrDisconnected = errors.New("control: not connected to the controller")
+
+// A Client keeps the stream open.
+type Client struct {
+	o         Options
+	connected atomic.Bool
+	resync    chan struct{} // a Sync is due: something was dropped
+	nudge     chan struct{} // a Report is due: readiness changed
+
+	mu    sync.Mutex                  // guards what follows
+	queue chan *shuntv1.AttachRequest // nil while disconnected
+	steer map[string]func(error)      // waiting for SteerDone, by hand-off
+}
+
+// New returns a client that is not yet connected.
+func New(o Options) *Client {
+	return &Client{o: o, resync: make(chan struct{}, 1), nudge: make(chan struct{}, 1), steer: make(map[string]func(error))}
+}
+
+// Connected tells whether the controller is there.
+func (c *Client) Connected() bool { return c.connected.Load() }
+
+// Run keeps the stream open until ctx ends.
+func (c *Client) Run(ctx context.Context) error {
+	conn, err := grpc.NewClient("passthrough:///"+c.o.Target,
+		grpc.WithTransportCredentials(c.o.Creds),
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 2 * time.Second},
+			MinConnectTimeout: 2 * time.Second,
+		}),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 3 * time.Second}),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(64<<20), grpc.MaxCallSendMsgSize(64<<20)),
+	)
+	if err != nil {
+		return fmt.Errorf("control: controller at %s: %w", c.o.Target, err)
+	}
+	defer conn.Close()
+	api := shuntv1.NewControlServiceClient(conn)
+	wait := time.NewTimer(0)
+	defer wait.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-wait.C:
+		}
+		err := c.session(ctx, api)
+		if ctx.Err() == nil {
+			c.o.Log.Warn("the stream to the controller ended; sessions go on without it", "controller", c.o.Target, "err", err)
+		}
+		wait.Reset(200 * time.Millisecond)
+	}
+}
+
+func (c *Client) session(ctx context.Context, api shuntv1.ControlServiceClient) error {
+	ctx, cancel := context.WithCancel(ctx)
+	stream, err := api.Attach(ctx, grpc.WaitForReady(true))
+	if err != nil {
+		cancel()
+		return err
+	}
+	// Sessions that end from here on are queued behind the list of sessions.
+	queue := make(chan *shuntv1.AttachRequest, queueLength)
+	c.mu.Lock()
+	c.queue = queue
+	c.mu.Unlock()
+	var writer sync.WaitGroup
+	defer writer.Wait()
+	defer cancel()
+	defer c.disconnected()
+	queries := make(chan uint64, 16)
+	writer.Go(func() {
+		defer cancel()
+		if err := c.write(ctx, stream, queue, queries); err != nil && ctx.Err() == nil {
+			c.o.Log.Warn("cannot write to the controller", "err", err)
+		}
+	})
+	for {
+		m, err := stream.Recv()
+		if err != nil {
+			return err
+		}
+		switch m := m.Message.(type) {
+		case *shuntv1.AttachResponse_Config:
+			if !c.connected.Swap(true) {
+				c.o.Log.Info("connected to the controller", "controller", c.o.Target)
+			}
+			c.o.Config(m.Config)
+		case *shuntv1.AttachResponse_SteerDone:
+			var err error
+			if m.SteerDone.Error != "" {
+				err = errors.New(m.SteerDone.Error)
+			}
+			c.steered(m.SteerDone.Id, err)
+		case *shuntv1.AttachResponse_Release:
+			c.o.Release(m.Release.Session)
+		case *shuntv1.AttachResponse_Snapshot:
+			select {
+			case queries <- m.Snapshot.Query:
+			default: // the controller's query times out
+			}
+		}
+	}
+}
+
+func (c *Client) write(ctx context.Context, stream grpc.BidiStreamingClient[shuntv1.AttachRequest, shuntv1.AttachResponse],
+	queue <-chan *shuntv1.AttachRequest, queries <-chan uint64) error {
+	sync := func(query uint64) error {
+		s, err := c.o.Sync(ctx)
+		if err != nil {
+			return err
+		}
+		s.Query = query
+		return stream.Send(&shuntv1.AttachRequest{Message: &shuntv1.AttachRequest_Sync{Sync: s}})
+	}
+	report := func() error {
+		return stream.Send(&shuntv1.AttachRequest{Message: &shuntv1.AttachRequest_Report{Report: c.o.Report()}})
+	}
+	if err := stream.Send(&shuntv1.AttachRequest{Message: &shuntv1.AttachRequest_Hello{Hello: c.o.Hello()}}); err != nil {
+		return err
+	}
+	if err := sync(0); err != nil {
+		return err
+	}
+	tick := time.NewTicker(reportEvery)
+	defer tick.Stop()
+	for {
+		var err error
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case m := <-queue:
+			err = stream.Send(m)
+		case <-c.resync:
+			err = sync(0)
+		case q := <-queries:
+			err = sync(q)
+		case <-tick.C:
+			err = report()
+		case <-c.nudge:
+			err = report()
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func (c *Client) disconnected() {
+	c.connected.Store(false)
+	c.mu.Lock()
+	c.queue = nil
+	waiting := c.steer
+	c.steer = make(map[string]func(error))
+	c.mu.Unlock()
+	for _, done := range waiting {
+		done(ErrDisconnected)
+	}
+}
+
+func (c *Client) steered(id string, err error) {
+	c.mu.Lock()
+	done := c.steer[id]
+	delete(c.steer, id)
+	c.mu.Unlock()
+	if done != nil {
+		done(err)
+	}
+}
+
+// send queues m, or reports that it cannot be sent now.
+func (c *Client) send(m *shuntv1.AttachRequest) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.queue == nil {
+		return ErrDisconnected
+	}
+	select {
+	case c.queue <- m:
+		return nil
+	default:
+		return fmt.Errorf("control: %d messages wait for the controller already", queueLength)
+	}
+}
+
+// Steer asks for the session's packets to go to another node. done is called
+// once, when the switch has confirmed or cannot. Until then, and without it,
+// the diversion carries the packets.
+func (c *Client) Steer(m *shuntv1.Steer, done func(error)) {
+	c.mu.Lock()
+	c.steer[m.Id] = done
+	c.mu.Unlock()
+	if err := c.send(&shuntv1.AttachRequest{Message: &shuntv1.AttachRequest_Steer{Steer: m}}); err != nil {
+		c.steered(m.Id, err)
+	}
+}
+
+// Unsteer takes a Steer back. If it cannot be sent the guards carry the
+// packets, and the next Sync settles it.
+func (c *Client) Unsteer(m *shuntv1.Unsteer) {
+	c.orResync(c.send(&shuntv1.AttachRequest{Message: &shuntv1.AttachRequest_Unsteer{Unsteer: m}}))
+}
+
+// Ended reports the end of a session that this node held.
+func (c *Client) Ended(m *shuntv1.Ended) {
+	c.orResync(c.send(&shuntv1.AttachRequest{Message: &shuntv1.AttachRequest_Ended{Ended: m}}))
+}
+
+// Handoff reports a finished hand-off. It is dropped while disconnected.
+func (c *Client) Handoff(m *shuntv1.Handoff) {
+	if err := c.send(&shuntv1.AttachRequest{Message: &shuntv1.AttachRequest_Handoff{Handoff: m}}); err != nil {
+		c.o.Log.Debug("a hand-off's record was dropped", "id", m.Id, "err", err)
+	}
+}
+
+// Resync has the whole list of sessions sent again.
+func (c *Client) Resync() {
+	select {
+	case c.resync <- struct{}{}:
+	default:
+	}
+}
+
+// ReportNow has the counters and the applications' readiness sent at once.
+func (c *Client) ReportNow() {
+	select {
+	case c.nudge <- struct{}{}:
+	default:
+	}
+}
+
+// orResync makes up for a message that could not be queued. While disconnected
+// nothing need be done: the next stream begins with a Sync.
+func (c *Client) orResync(err error) {
+	if err != nil && !errors.Is(err, ErrDisconnected) {
+		c.Resync()
+	}
+}

@@ -1,0 +1,269 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/shunt-sdn/shunt/agent/attach"
+	"github.com/shunt-sdn/shunt/agent/tcprepair"
+	"github.com/shunt-sdn/shunt/agent/wire"
+	shuntv1 "github.com/shunt-sdn/shunt/proto/shunt/v1"
+)
+
+// Options of a Server.
+type Options struct {
+	// Attachments by the name of the service whose sessions they take.
+	Attachments map[string]attach.Attachment
+	// Undivert erases a diversion that this node's guard may have for a session
+	// that comes to it.
+	Undivert func(client, local netip.AddrPort) error
+	// Held tells whether the kernel has a socket of the session.
+	Held func(ctx context.Context, client, local netip.AddrPort) (bool, error)
+	// Ended is told of the end of an imported session.
+	Ended func(id string, client, local netip.AddrPort)
+	Log   *slog.Logger
+}
+
+const (
+	keepVerdicts = 60 * time.Second
+	maxImports   = 1024 // at work at once, per source
+)
+
+// Server imports sessions. It implements shuntv1.TransferServiceServer.
+type Server struct {
+	shuntv1.UnimplementedTransferServiceServer
+	o      Options
+	epoch  time.Time // zero of the clock that deadlines are given in
+	ledger *ledger
+
+	mu       sync.Mutex
+	sessions map[session]origin
+}
+
+type session struct{ client, local netip.AddrPort }
+
+// origin tells which socket of a session is meant: tuples are used again.
+type origin struct {
+	id     string
+	cookie uint64
+	since  time.Time
+}
+
+// New returns a server without sessions.
+func New(o Options) *Server {
+	return &Server{o: o, epoch: time.Now(), ledger: newLedger(keepVerdicts, time.Now), sessions: make(map[session]origin)}
+}
+
+func (s *Server) clock() time.Duration { return time.Since(s.epoch) }
+
+// Transfer serves one source.
+func (s *Server) Transfer(stream grpc.BidiStreamingServer[shuntv1.TransferRequest, shuntv1.TransferResponse]) error {
+	var sending sync.Mutex
+	send := func(m *shuntv1.TransferResponse) {
+		sending.Lock()
+		defer sending.Unlock()
+		// An answer that cannot be sent is asked for: see Resolve.
+		if err := stream.Send(m); err != nil {
+			s.o.Log.Debug("an answer to a source was not sent", "err", err)
+		}
+	}
+	var imports sync.WaitGroup
+	defer imports.Wait()
+	slots := make(chan struct{}, maxImports)
+	for {
+		m, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		switch m := m.Message.(type) {
+		case *shuntv1.TransferRequest_Ping:
+			send(&shuntv1.TransferResponse{Message: &shuntv1.TransferResponse_Pong{
+				Pong: &shuntv1.Pong{SentNano: m.Ping.SentNano, ClockNano: int64(s.clock())}}})
+		case *shuntv1.TransferRequest_Import:
+			select {
+			case slots <- struct{}{}:
+			case <-stream.Context().Done():
+				return stream.Context().Err()
+			}
+			imports.Go(func() {
+				r := s.importOnce(m.Import)
+				<-slots
+				send(&shuntv1.TransferResponse{Message: &shuntv1.TransferResponse_Result{Result: r}})
+			})
+		default:
+			return status.Errorf(codes.InvalidArgument, "transfer: a message of type %T is not known here", m)
+		}
+	}
+}
+
+// Resolve settles a hand-off whose answer was lost.
+func (s *Server) Resolve(ctx context.Context, r *shuntv1.ResolveRequest) (*shuntv1.ResolveResponse, error) {
+	client, local, err := r.Session.Ends()
+	if err != nil || r.Id == "" {
+		return nil, status.Errorf(codes.InvalidArgument, "resolve hand-off %q: %v", r.Id, err)
+	}
+	for {
+		resolution, wait, err := s.ledger.resolve(r.Id, func() (bool, error) { return s.o.Held(ctx, client, local) })
+		if err != nil {
+			return nil, status.Errorf(codes.Internal, "resolve hand-off %s: %v", r.Id, err)
+		}
+		if wait == nil {
+			return &shuntv1.ResolveResponse{Resolution: resolution}, nil
+		}
+		select {
+		case <-wait:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// importOnce imports a session, or repeats what it said of the hand-off before.
+func (s *Server) importOnce(m *shuntv1.Import) *shuntv1.ImportResult {
+	v, first := s.ledger.begin(m.Id)
+	if !first {
+		<-v.done
+		return v.result
+	}
+	r := &shuntv1.ImportResult{Id: m.Id, Outcome: shuntv1.ImportOutcome_IMPORT_OUTCOME_IMPORTED}
+	if err := s.take(m, v, r); err != nil {
+		r.Outcome = shuntv1.ImportOutcome_IMPORT_OUTCOME_REFUSED
+		r.Reason = err.Error()
+		s.o.Log.Info("refused a session", "id", m.Id, "from", m.FromNode, "service", m.Service, "err", err)
+	}
+	return s.ledger.settle(v, r)
+}
+
+// take restores, activates and attaches. When it fails nothing of the session
+// is left here and no packet of it was sent.
+func (s *Server) take(m *shuntv1.Import, v *verdict, r *shuntv1.ImportResult) error {
+	a := s.o.Attachments[m.Service]
+	switch {
+	case a == nil:
+		return fmt.Errorf("no application here answers service %q", m.Service)
+	case !a.Ready():
+		return fmt.Errorf("the application of service %q is not there", m.Service)
+	}
+	state, err := wire.State(m.Connection)
+	if err != nil {
+		return err
+	}
+	if err := s.o.Undivert(state.Remote, state.Local); err != nil {
+		return err
+	}
+	begun := time.Now()
+	fd, err := tcprepair.Restore(state)
+	if err != nil {
+		return err
+	}
+	restored := time.Now()
+	cookie, err := tcprepair.Cookie(fd)
+	if err != nil {
+		return errors.Join(err, tcprepair.CloseSilently(fd))
+	}
+	expired := func() bool { return s.clock() > time.Duration(m.DeadlineNano) }
+	if !s.ledger.activate(v, expired) {
+		return errors.Join(fmt.Errorf("the time to import it is over"), tcprepair.CloseSilently(fd))
+	}
+	key := session{state.Remote, state.Local}
+	s.mu.Lock()
+	before, had := s.sessions[key]
+	s.sessions[key] = origin{m.Id, cookie, begun}
+	s.mu.Unlock()
+	err = s.attach(a, fd, state, m)
+	if err != nil {
+		s.mu.Lock()
+		if s.sessions[key].cookie == cookie {
+			delete(s.sessions, key)
+			if had {
+				s.sessions[key] = before
+			}
+		}
+		s.mu.Unlock()
+		return err
+	}
+	r.RestoreUs = uint32(restored.Sub(begun).Microseconds())
+	r.AttachUs = uint32(time.Since(restored).Microseconds())
+	return nil
+}
+
+// attach activates the socket and gives it to the application. Nothing was read
+// or written in between, so that it can be taken back.
+func (s *Server) attach(a attach.Attachment, fd int, state *tcprepair.State, m *shuntv1.Import) error {
+	if err := tcprepair.Activate(fd, state); err != nil {
+		return errors.Join(fmt.Errorf("activate: %w", err), tcprepair.CloseSilently(fd))
+	}
+	err := a.Attach(context.Background(), fd, attach.Meta{ID: m.Id, Service: m.Service, Client: state.Remote, Local: state.Local})
+	if err != nil {
+		return errors.Join(fmt.Errorf("attach: %w", err), tcprepair.CloseSilently(fd))
+	}
+	return nil
+}
+
+// SocketGone handles the kernel's word that a socket was destroyed.
+func (s *Server) SocketGone(client, local netip.AddrPort, cookie uint64) {
+	key := session{client, local}
+	s.mu.Lock()
+	o, ok := s.sessions[key]
+	if ok && o.cookie == cookie {
+		delete(s.sessions, key)
+	}
+	s.mu.Unlock()
+	if ok && o.cookie == cookie {
+		s.o.Ended(o.id, client, local)
+	}
+}
+
+// Ends are the two ends of a session's socket.
+type Ends struct{ Client, Local netip.AddrPort }
+
+// Adopt takes the kernel's list of sockets for the truth: sessions that this
+// process does not know are entered without a hand-off's name, and those that
+// are gone are reported. listed is when the list was begun: it says nothing of
+// younger sessions.
+func (s *Server) Adopt(listed time.Time, sockets map[uint64]Ends) {
+	var gone []struct {
+		session
+		id string
+	}
+	s.mu.Lock()
+	for key, o := range s.sessions {
+		if _, ok := sockets[o.cookie]; !ok && o.since.Before(listed) {
+			delete(s.sessions, key)
+			gone = append(gone, struct {
+				session
+				id string
+			}{key, o.id})
+		}
+	}
+	for cookie, ends := range sockets {
+		key := session{ends.Client, ends.Local}
+		if _, ok := s.sessions[key]; !ok {
+			s.sessions[key] = origin{cookie: cookie, since: listed}
+		}
+	}
+	s.mu.Unlock()
+	for _, g := range gone {
+		s.o.Ended(g.id, g.client, g.local)
+	}
+}
+
+// Sessions returns how many imported sessions are live.
+func (s *Server) Sessions() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.sessions)
+}
