@@ -1,0 +1,152 @@
+// Package config reads the controller's configuration file: strict YAML in, a
+// checked Config out. What is wrong is reported all at once, each as
+// "file:line:col: what; remedy".
+package config
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"time"
+
+	"github.com/shunt-sdn/shunt/internal/tlsconf"
+)
+
+// Config is a valid configuration: defaults filled in, prefixes masked,
+// references resolved.
+type Config struct {
+	Listen Listen
+	// TLS names the certificate files; empty if Insecure.
+	TLS tlsconf.Files
+	// Insecure means no TLS at all: for a management network that is trusted.
+	Insecure bool
+	// OpenFlowTLS makes switches that dial in use TLS too.
+	OpenFlowTLS bool
+	// State is the path of the database that survives restarts.
+	State string
+	// NodeGrace is how long the sessions of a server whose agent is gone keep
+	// their steering: the applications may be alive without their agent.
+	NodeGrace time.Duration
+	// Pools are the prefixes that session addresses are leased from.
+	Pools    []netip.Prefix
+	Switches []Switch
+	Services []Service
+	// Nodes are the only names that agents may have; nil: any.
+	Nodes []string
+}
+
+// Listen says where the controller accepts connections.
+type Listen struct {
+	// GRPC is host:port, for agents and for operators elsewhere.
+	GRPC string
+	// Operator is the path of a unix socket, for operators on this host.
+	Operator string
+	// OpenFlow is host:port for switches that dial in; empty: none do.
+	OpenFlow string
+}
+
+// Switch is one OpenFlow switch and its layer 3 interfaces.
+type Switch struct {
+	// DPID is the datapath id; 0: whichever connects.
+	DPID uint64
+	// Connect is where the controller dials (tcp:host:port, ssl:host:port,
+	// unix:path); empty: the switch dials in.
+	Connect    string
+	Steering   Steering
+	Interfaces []Interface
+	Routes     []Route
+}
+
+// Steering is how a switch is told where sessions are.
+type Steering string
+
+const (
+	// SteeringAuto lets the controller find out what the switch can do.
+	SteeringAuto Steering = "auto"
+	// SteeringFlows is one exact flow per session.
+	SteeringFlows Steering = "flows"
+	// SteeringConntrack is conntrack marks.
+	SteeringConntrack Steering = "conntrack"
+)
+
+// Interface is one of the switch's layer 3 interfaces.
+type Interface struct {
+	Name string
+	MAC  net.HardwareAddr
+	// Addresses are the gateway's own, each with its prefix length.
+	Addresses []netip.Prefix
+	// Ports are names of OpenFlow ports.
+	Ports []string
+}
+
+// Route is a static route.
+type Route struct {
+	To  netip.Prefix
+	Via netip.Addr
+}
+
+// Service is a virtual IP and port that clients connect to.
+type Service struct {
+	Name string
+	// VIPs has at most one address per family.
+	VIPs []netip.Addr
+	Port uint16
+	// Dispatchers and Servers name nodes; nil: every node with the role.
+	Dispatchers, Servers []string
+	// MaxHead limits the request head, octets.
+	MaxHead int
+	// HeadTimeout is from accept to a complete head.
+	HeadTimeout time.Duration
+	// ImportTimeout is what a server has to import a session.
+	ImportTimeout time.Duration
+}
+
+// Defaults of what a file may leave out.
+const (
+	DefaultOperator      = "/run/shunt/controller.sock"
+	DefaultOpenFlow      = ":6653"
+	DefaultState         = "/var/lib/shunt/controller.db"
+	DefaultNodeGrace     = 30 * time.Second
+	DefaultMaxHead       = 16384
+	DefaultHeadTimeout   = 10 * time.Second
+	DefaultImportTimeout = time.Second
+)
+
+// maxSize limits a file: a configuration is written by hand.
+const maxSize = 1 << 20
+
+// Load reads the file at path. The error is an Errors unless the file cannot
+// be read.
+func Load(path string) (Config, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return Config{}, fmt.Errorf("read configuration: %w; name the file with --config", err)
+	}
+	if !info.Mode().IsRegular() || info.Size() > maxSize {
+		return Config{}, fmt.Errorf("read configuration %s: not a regular file of at most %d octets", path, maxSize)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return Config{}, fmt.Errorf("read configuration: %w", err)
+	}
+	return Parse(path, text)
+}
+
+// Parse reads a configuration. The name stands in errors, which are an Errors.
+func Parse(name string, text []byte) (Config, error) {
+	r := &reader{file: name}
+	root := r.parse(text)
+	if len(r.errs) > 0 {
+		return Config{}, r.errs
+	}
+	d := r.document(root)
+	if len(r.errs) == 0 {
+		r.check(d)
+	}
+	if len(r.errs) > 0 {
+		r.errs.sort()
+		return Config{}, r.errs
+	}
+	return d.config(), nil
+}
