@@ -2,7 +2,8 @@ package openflow
 
 import "time"
 
-// An Action is one of Output, Group, SetField, Move, DecTTL, Controller, CT.
+// An Action is one of Output, Group, SetField, Move, DecTTL, Controller, CT, and
+// Other where a switch reported an action outside the model.
 type Action interface{ action() }
 
 // Output sends the packet out of a port. To send it out of the port that it
@@ -66,6 +67,7 @@ type Flow struct {
 	Apply       []Action
 	Goto        uint8         // 0: nowhere (a flow never leads to table 0)
 	IdleTimeout time.Duration // whole seconds; 0: none. Never on session flows: see docs/decisions.md.
+	HardTimeout time.Duration // whole seconds; 0: none
 }
 
 // FlowMod commands, OpenFlow 1.3.5, 7.3.4.1.
@@ -85,7 +87,19 @@ type FlowMod struct {
 	Command    Command
 	Flow       Flow
 	CookieMask uint64 // filter of Modify and Delete; 0: every cookie
+	OutPort    uint32 // filter of Delete: flows that output there; 0: all
+	OutGroup   uint32 // filter of Delete: flows that use the group; 0: all
+	Flags      uint16 // SendFlowRem, CheckOverlap, ...
 }
+
+// Flags of a FlowMod, OpenFlow 1.3.5, 7.3.4.1.
+const (
+	SendFlowRem  uint16 = 1 << 0 // tell the controller when the flow goes
+	CheckOverlap uint16 = 1 << 1 // refuse a flow that overlaps one of the same priority
+	ResetCounts  uint16 = 1 << 2
+	NoPktCounts  uint16 = 1 << 3
+	NoBytCounts  uint16 = 1 << 4
+)
 
 // A FlowStat is an entry as the switch reports it.
 type FlowStat struct {
@@ -96,6 +110,31 @@ type FlowStat struct {
 	Packets  uint64
 	Bytes    uint64
 	Duration time.Duration
+}
+
+// A FlowEntry is an entry of a flow table with everything that the switch says
+// about it.
+type FlowEntry struct {
+	Flow
+	Flags    uint16
+	Packets  uint64
+	Bytes    uint64
+	Duration time.Duration // since it was installed
+	Other    []byte        // instructions outside the model, as octets; other controllers' flows have them
+}
+
+// Stat is the part of an entry that reconciliation needs.
+func (e FlowEntry) Stat() FlowStat {
+	return FlowStat{
+		Table: e.Table, Priority: e.Priority, Cookie: e.Cookie, Match: e.Match,
+		Packets: e.Packets, Bytes: e.Bytes, Duration: e.Duration,
+	}
+}
+
+// A FlowDump is an entry for operators to read.
+type FlowDump struct {
+	FlowStat
+	Actions string // ovs-ofctl notation
 }
 
 // A Bucket of a select group.
@@ -119,12 +158,22 @@ type Port struct {
 	LinkUp bool
 }
 
-// A PacketIn is a packet that a flow sent to the controller.
+// Reasons of a PacketIn, OpenFlow 1.3.5, 7.4.1.
+const (
+	ReasonNoMatch    uint8 = 0 // the table-miss flow
+	ReasonAction     uint8 = 1
+	ReasonInvalidTTL uint8 = 2
+)
+
+// A PacketIn is a packet that a flow sent to the controller. Packets are never
+// buffered in the switch; Data is what the flow's MaxLen let through.
 type PacketIn struct {
-	InPort uint32
-	Table  uint8
-	Cookie uint64
-	Data   []byte
+	InPort   uint32
+	Table    uint8
+	Cookie   uint64
+	Data     []byte
+	Reason   uint8
+	TotalLen int // of the packet; 0 in a PacketIn to encode: len(Data)
 }
 
 // A PacketOut has the switch run actions on a packet.
@@ -132,4 +181,54 @@ type PacketOut struct {
 	InPort uint32 // PortController where it came in by none
 	Apply  []Action
 	Data   []byte
+}
+
+// A PortReason says what happened to a port.
+type PortReason uint8
+
+const (
+	PortAdded PortReason = iota
+	PortDeleted
+	PortModified
+)
+
+// String is the specification's name in lower case.
+func (r PortReason) String() string {
+	switch r {
+	case PortAdded:
+		return "added"
+	case PortDeleted:
+		return "deleted"
+	case PortModified:
+		return "modified"
+	}
+	return "unknown"
+}
+
+// PortStatus says that a port came, went or changed.
+type PortStatus struct {
+	Reason PortReason
+	Port   Port
+}
+
+// Reasons of a FlowRemoved, OpenFlow 1.3.5, 7.4.2.
+const (
+	RemovedIdle   uint8 = 0
+	RemovedHard   uint8 = 1
+	RemovedDelete uint8 = 2
+	RemovedGroup  uint8 = 3
+)
+
+// FlowRemoved says that a flow with SendFlowRem is gone.
+type FlowRemoved struct {
+	Reason      uint8
+	Table       uint8
+	Priority    uint16
+	Cookie      uint64
+	Match       Match
+	Duration    time.Duration
+	IdleTimeout time.Duration
+	HardTimeout time.Duration
+	Packets     uint64
+	Bytes       uint64
 }
