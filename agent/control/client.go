@@ -111,9 +111,10 @@ func (c *Client) session(ctx context.Context, api shuntv1.ControlServiceClient) 
 	defer cancel()
 	defer c.disconnected()
 	queries := make(chan uint64, 16)
+	configured := make(chan struct{})
 	writer.Go(func() {
 		defer cancel()
-		if err := c.write(ctx, stream, queue, queries); err != nil && ctx.Err() == nil {
+		if err := c.write(ctx, stream, configured, queue, queries); err != nil && ctx.Err() == nil {
 			c.o.Log.Warn("cannot write to the controller", "err", err)
 		}
 	})
@@ -124,10 +125,11 @@ func (c *Client) session(ctx context.Context, api shuntv1.ControlServiceClient) 
 		}
 		switch m := m.Message.(type) {
 		case *shuntv1.AttachResponse_Config:
+			c.o.Config(m.Config)
 			if !c.connected.Swap(true) {
 				c.o.Log.Info("connected to the controller", "controller", c.o.Target)
+				close(configured)
 			}
-			c.o.Config(m.Config)
 		case *shuntv1.AttachResponse_SteerDone:
 			var err error
 			if m.SteerDone.Error != "" {
@@ -145,8 +147,10 @@ func (c *Client) session(ctx context.Context, api shuntv1.ControlServiceClient) 
 	}
 }
 
+// write says Hello, waits for the configuration, without which the agent does
+// not know which sockets are sessions, lists them, and sends what is queued.
 func (c *Client) write(ctx context.Context, stream grpc.BidiStreamingClient[shuntv1.AttachRequest, shuntv1.AttachResponse],
-	queue <-chan *shuntv1.AttachRequest, queries <-chan uint64) error {
+	configured <-chan struct{}, queue <-chan *shuntv1.AttachRequest, queries <-chan uint64) error {
 	sync := func(query uint64) error {
 		s, err := c.o.Sync(ctx)
 		if err != nil {
@@ -160,6 +164,11 @@ func (c *Client) write(ctx context.Context, stream grpc.BidiStreamingClient[shun
 	}
 	if err := stream.Send(&shuntv1.AttachRequest{Message: &shuntv1.AttachRequest_Hello{Hello: c.o.Hello()}}); err != nil {
 		return err
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-configured:
 	}
 	if err := sync(0); err != nil {
 		return err

@@ -34,6 +34,7 @@ type Event uint8
 const (
 	ServerChosen Event = iota // policy named a server
 	NoServer                  // policy has none (left)
+	AttachedHere              // this node's own application took it, unmoved
 	Captured                  // frozen and dumped; nothing arrived since
 	Uncapturable              // in a state that cannot be moved; still alive
 	ClientGone                // the connection died before it could be moved
@@ -46,7 +47,7 @@ const (
 	Closed                    // proxying or rejecting is over
 )
 
-var eventNames = [...]string{"server-chosen", "no-server", "captured", "uncapturable", "client-gone", "imported",
+var eventNames = [...]string{"server-chosen", "no-server", "attached-here", "captured", "uncapturable", "client-gone", "imported",
 	"refused", "deadline-over", "link-lost", "unreachable", "proxy-refused", "closed"}
 
 func (e Event) String() string { return eventNames[e] }
@@ -110,6 +111,9 @@ func (m *Machine) Step(e Event) ([]Effect, error) {
 		case NoServer:
 			m.state = Proxying
 			return []Effect{Proxy}, nil
+		case AttachedHere:
+			m.state = Done
+			return nil, nil
 		}
 	case Capturing:
 		switch e {

@@ -1,0 +1,215 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/reflection"
+
+	"github.com/shunt-sdn/shunt/agent/attach"
+	"github.com/shunt-sdn/shunt/agent/config"
+	"github.com/shunt-sdn/shunt/agent/control"
+	"github.com/shunt-sdn/shunt/agent/dispatcher"
+	"github.com/shunt-sdn/shunt/agent/guard"
+	"github.com/shunt-sdn/shunt/agent/hostaddr"
+	"github.com/shunt-sdn/shunt/agent/peer"
+	"github.com/shunt-sdn/shunt/agent/server"
+	"github.com/shunt-sdn/shunt/agent/sockdiag"
+	shuntv1 "github.com/shunt-sdn/shunt/proto/shunt/v1"
+)
+
+// agent is one running daemon.
+type agent struct {
+	cfg      config.Config
+	log      *slog.Logger
+	instance uint64
+	version  string
+	mac      net.HardwareAddr
+	addrs    []netip.Addr
+
+	guard      *guard.Guard
+	routes     *hostaddr.Routes
+	attached   map[string]attach.Attachment
+	server     *server.Server
+	peers      *peer.Pool
+	dispatcher *dispatcher.Dispatcher // nil without the role
+	control    *control.Client
+
+	mu     sync.RWMutex // guards what follows
+	known  bool         // a configuration was applied
+	config view
+}
+
+// Run runs the agent in the calling process's network namespace until ctx ends.
+// Sessions that applications hold live on after it.
+func Run(ctx context.Context, cfg config.Config, version string, log *slog.Logger) (err error) {
+	a := &agent{cfg: cfg, log: log.With("node", cfg.Node), instance: rand.Uint64(), version: version}
+	if err := a.readInterface(); err != nil {
+		return err
+	}
+	serverCreds, clientCreds, err := credentialsOf(cfg)
+	if err != nil {
+		return err
+	}
+	if a.guard, err = guard.Open(guard.Options{Interface: cfg.Interface, MaxDivert: cfg.MaxDiverted, Log: a.log}); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, a.guard.Close()) }()
+	if a.routes, err = hostaddr.Open(a.log); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, a.routes.Leave()) }()
+	watcher, err := sockdiag.OpenWatcher()
+	if err != nil {
+		return err
+	}
+	defer watcher.Close()
+	if a.attached, err = attachments(cfg, a.log); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, a.detach()) }()
+
+	a.peers = peer.NewPool(clientCreds, a.log)
+	a.control = control.New(control.Options{
+		Target: cfg.Controller, Creds: clientCreds, Log: a.log,
+		Hello: a.hello, Sync: a.sync, Report: a.report, Config: a.apply, Release: a.release,
+	})
+	a.server = server.New(server.Options{
+		Attachments: a.attached, Undivert: a.guard.Undivert, Held: a.held, Ended: a.ended, Log: a.log,
+	})
+	if cfg.Has(config.Dispatcher) {
+		a.dispatcher = dispatcher.New(dispatcher.Options{
+			Node: cfg.Node, Instance: a.instance, Guard: a.guard, Controller: a.control, Peers: a.peers,
+			Local: a.attached, Log: a.log,
+		})
+	}
+	if err := a.serve(ctx, serverCreds, watcher); err != nil {
+		return err
+	}
+	return a.leave()
+}
+
+// serve runs everything until ctx ends or a part fails.
+func (a *agent) serve(ctx context.Context, creds credentials.TransportCredentials, watcher *sockdiag.Watcher) error {
+	l, err := net.Listen("tcp", a.cfg.Listen)
+	if err != nil {
+		return fmt.Errorf("agent: listen for other agents: %w", err)
+	}
+	s := grpc.NewServer(grpc.Creds(creds), grpc.MaxRecvMsgSize(peer.MaxMessage),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
+		grpc.StaticStreamWindowSize(1<<20), grpc.StaticConnWindowSize(4<<20))
+	shuntv1.RegisterTransferServiceServer(s, a.server)
+	healthpb.RegisterHealthServer(s, health.NewServer())
+	reflection.Register(s)
+
+	// The control stream and the watch outlive the dispatcher and the imports:
+	// what these do at their end is still reported.
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	late, stop := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer stop()
+	errs := make(chan error, 3)
+	run := func(what string, f func() error) {
+		wg.Go(func() {
+			if err := f(); err != nil {
+				errs <- fmt.Errorf("agent: %s: %w", what, err)
+				cancel()
+			}
+		})
+	}
+	run("serve other agents", func() error { return s.Serve(l) })
+	run("the stream to the controller", func() error { return a.control.Run(late) })
+	run("watch sockets", func() error { return watcher.Run(late, a.isSessionAddress, a.socketEvent) })
+	a.log.Info("agent is up", "interface", a.cfg.Interface, "mac", a.mac, "listen", l.Addr(), "version", a.version)
+
+	<-ctx.Done()
+	if a.dispatcher != nil {
+		a.dispatcher.Close()
+	}
+	a.peers.Close()
+	s.Stop()
+	select {
+	case err := <-errs:
+		return err
+	default:
+		return nil
+	}
+}
+
+// leave takes down what the agent put on the host, unless sessions live on it:
+// they would lose their address.
+func (a *agent) leave() error {
+	sockets, err := a.sockets(context.Background())
+	if err != nil {
+		return err
+	}
+	if len(sockets) > 0 {
+		a.log.Info("session addresses and guard stay: sessions live on", "sessions", len(sockets))
+		return nil
+	}
+	a.log.Info("removing session addresses and guard")
+	return errors.Join(a.routes.Close(), a.guard.Detach())
+}
+
+func (a *agent) readInterface() error {
+	i, err := net.InterfaceByName(a.cfg.Interface)
+	if err != nil {
+		return fmt.Errorf("agent: data interface %q: %w", a.cfg.Interface, err)
+	}
+	if len(i.HardwareAddr) != 6 {
+		return fmt.Errorf("agent: data interface %q has no Ethernet address", a.cfg.Interface)
+	}
+	a.mac = i.HardwareAddr
+	addrs, err := i.Addrs()
+	if err != nil {
+		return fmt.Errorf("agent: addresses of %q: %w", a.cfg.Interface, err)
+	}
+	for _, n := range addrs {
+		if p, err := netip.ParsePrefix(n.String()); err == nil && p.Addr().IsGlobalUnicast() {
+			a.addrs = append(a.addrs, p.Addr().Unmap())
+		}
+	}
+	if len(a.addrs) == 0 {
+		return fmt.Errorf("agent: data interface %q has no address; give it one before the agent starts", a.cfg.Interface)
+	}
+	return nil
+}
+
+func credentialsOf(cfg config.Config) (srv, client credentials.TransportCredentials, err error) {
+	if cfg.Insecure {
+		return insecure.NewCredentials(), insecure.NewCredentials(), nil
+	}
+	s, err := cfg.TLS.Server()
+	if err != nil {
+		return nil, nil, fmt.Errorf("agent: %w", err)
+	}
+	c, err := cfg.TLS.Client("")
+	if err != nil {
+		return nil, nil, fmt.Errorf("agent: %w", err)
+	}
+	return credentials.NewTLS(s), credentials.NewTLS(c), nil
+}
+
+// detach closes the attachments; relayed sessions end.
+func (a *agent) detach() error {
+	var errs []error
+	for _, at := range a.attached {
+		errs = append(errs, at.Close())
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,60 @@
+// Package config reads an agent's configuration file.
+package config
+
+import (
+	"net/netip"
+
+	"github.com/shunt-sdn/shunt/internal/tlsconf"
+)
+
+// Role is what a node can be: "dispatcher" or "server".
+type Role string
+
+const (
+	Dispatcher Role = "dispatcher"
+	Server     Role = "server"
+)
+
+// Attach is how sessions reach an application.
+type Attach string
+
+const (
+	// AttachListener passes descriptors to programs that use the package handoff.
+	AttachListener Attach = "listener"
+	// AttachRelay copies bytes to and from a local address.
+	AttachRelay Attach = "relay"
+)
+
+// Config is a valid configuration.
+type Config struct {
+	Node         string // unique in the cluster
+	Roles        []Role // at least one
+	Interface    string // the data interface
+	Controller   string // host:port of its gRPC service
+	Listen       string // host:port of this agent's own gRPC service
+	Advertise    string // host:port by which other agents reach it; Listen unless given
+	TLS          tlsconf.Files
+	Insecure     bool // no TLS; then TLS is empty
+	Applications []Application
+	MaxDiverted  int // diversions that the guard remembers; 0: its default
+}
+
+// Application is a local program that answers a service.
+type Application struct {
+	Service       string
+	Attach        Attach
+	Socket        string         // AttachListener: where programs connect
+	Connect       string         // AttachRelay: host:port
+	ProxyProtocol bool           // AttachRelay: begin with a PROXY protocol v2 header
+	Direct        netip.AddrPort // where it takes ordinary connections; invalid: nowhere
+}
+
+// Has tells whether the node has a role.
+func (c Config) Has(r Role) bool {
+	for _, have := range c.Roles {
+		if have == r {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,258 @@
+package dispatcher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/shunt-sdn/shunt/agent/attach"
+	"github.com/shunt-sdn/shunt/agent/peer"
+	"github.com/shunt-sdn/shunt/policy"
+	shuntv1 "github.com/shunt-sdn/shunt/proto/shunt/v1"
+)
+
+// Guard is the part of the guard that a dispatcher uses.
+type Guard interface {
+	Divert(client, session netip.AddrPort, mac net.HardwareAddr) error
+	Undivert(client, session netip.AddrPort) error
+}
+
+// Controller is the part of the controller's client that a dispatcher uses.
+type Controller interface {
+	Connected() bool
+	Steer(*shuntv1.Steer, func(error))
+	Unsteer(*shuntv1.Unsteer)
+	Handoff(*shuntv1.Handoff)
+}
+
+// Options of a Dispatcher.
+type Options struct {
+	Node       string
+	Instance   uint64 // differs at each start; part of the hand-offs' ids
+	Guard      Guard
+	Controller Controller
+	Peers      *peer.Pool
+	// Local are this node's own applications, by service.
+	Local map[string]attach.Attachment
+	Log   *slog.Logger
+}
+
+// A Server is a node that may answer a service.
+type Server struct {
+	Node   string
+	MAC    net.HardwareAddr
+	Up     bool
+	Ready  bool           // its application takes sessions
+	Direct netip.AddrPort // where its application takes ordinary connections; may be invalid
+}
+
+// A Service is what a dispatcher has to know of one.
+type Service struct {
+	Name    string
+	Listen  []netip.AddrPort // session addresses that this node owns, with the port
+	Servers []Server
+
+	MaxHead       int           // octets
+	HeadTimeout   time.Duration // from accept to a complete head
+	ImportTimeout time.Duration // that a server has to take a session
+}
+
+// Counters since the start.
+type Counters struct{ Proxied, Refused uint64 }
+
+// Dispatcher serves the services that it was last Set to.
+type Dispatcher struct {
+	o    Options
+	next atomic.Uint64 // number of the next hand-off
+
+	proxied, refused atomic.Uint64
+
+	ctx    context.Context // ends when Close is called
+	cancel context.CancelFunc
+	wg     sync.WaitGroup // listeners, sessions and watches
+
+	mu        sync.Mutex // guards what follows
+	listeners map[netip.AddrPort]*listener
+	sessions  map[*session]struct{}
+}
+
+// New returns a dispatcher without services.
+func New(o Options) *Dispatcher {
+	ctx, cancel := context.WithCancel(context.Background())
+	return &Dispatcher{o: o, ctx: ctx, cancel: cancel,
+		listeners: make(map[netip.AddrPort]*listener), sessions: make(map[*session]struct{})}
+}
+
+// service is one configured service and the state that outlives a change.
+type service struct {
+	Service
+	picker policy.Picker
+}
+
+type listener struct {
+	net.Listener
+	service atomic.Pointer[service]
+}
+
+// Set makes the listeners equal to the services. Connections that are being
+// dispatched keep the service that they began with. The error joins what could
+// not be listened on; the rest is served.
+func (d *Dispatcher) Set(services []Service) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.ctx.Err() != nil {
+		return nil
+	}
+	var errs []error
+	wanted := make(map[netip.AddrPort]bool)
+	for _, s := range services {
+		for _, at := range s.Listen {
+			wanted[at] = true
+			l := d.listeners[at]
+			if l == nil {
+				nl, err := listen(d.ctx, at)
+				if err != nil {
+					errs = append(errs, fmt.Errorf("dispatcher: service %s: %w", s.Name, err))
+					continue
+				}
+				l = &listener{Listener: nl}
+				d.listeners[at] = l
+				l.service.Store(&service{s, &policy.RoundRobin{}})
+				d.wg.Go(func() { d.accept(l) })
+				d.o.Log.Info("dispatching", "service", s.Name, "session_address", at)
+				continue
+			}
+			l.service.Store(&service{s, l.service.Load().picker})
+		}
+	}
+	for at, l := range d.listeners {
+		if !wanted[at] {
+			l.Close()
+			delete(d.listeners, at)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// listen opens a listener on a session address. Not MPTCP: such sockets cannot
+// be moved. FREEBIND: IPv6 does not bind to addresses that are only routed here.
+func listen(ctx context.Context, at netip.AddrPort) (net.Listener, error) {
+	lc := net.ListenConfig{
+		KeepAlive: -1, // the application that gets the socket sets its own
+		Control: func(_, _ string, c syscall.RawConn) error {
+			var err error
+			if e := c.Control(func(fd uintptr) {
+				if at.Addr().Is6() {
+					err = unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_FREEBIND, 1)
+				} else {
+					err = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_FREEBIND, 1)
+				}
+			}); e != nil {
+				return e
+			}
+			return err
+		},
+	}
+	lc.SetMultipathTCP(false)
+	network := "tcp4"
+	if at.Addr().Is6() {
+		network = "tcp6"
+	}
+	return lc.Listen(ctx, network, at.String())
+}
+
+func (d *Dispatcher) accept(l *listener) {
+	var pause time.Duration
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			if errors.Is(err, net.ErrClosed) {
+				return
+			}
+			// Out of descriptors or memory: sessions that end will free some.
+			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
+			d.o.Log.Error("cannot accept connections", "on", l.Addr(), "err", err, "next_try_in", pause)
+			select {
+			case <-time.After(pause):
+			case <-d.ctx.Done():
+				return
+			}
+			continue
+		}
+		pause = 0
+		s := newSession(d, l.service.Load(), c.(*net.TCPConn))
+		if !d.enter(s) {
+			c.Close()
+			return
+		}
+		d.wg.Go(func() {
+			defer d.leave(s)
+			s.run()
+		})
+	}
+}
+
+func (d *Dispatcher) enter(s *session) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.ctx.Err() != nil {
+		return false
+	}
+	d.sessions[s] = struct{}{}
+	return true
+}
+
+func (d *Dispatcher) leave(s *session) {
+	d.mu.Lock()
+	delete(d.sessions, s)
+	d.mu.Unlock()
+}
+
+// Held lists the sessions that this dispatcher holds.
+func (d *Dispatcher) Held() []*shuntv1.HeldSession {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	held := make([]*shuntv1.HeldSession, 0, len(d.sessions))
+	for s := range d.sessions {
+		h := &shuntv1.HeldSession{Session: shuntv1.SessionOf(s.client, s.local), Path: shuntv1.Path_PATH_DISPATCHER}
+		if to := s.proxiedTo.Load(); to != nil {
+			h.Path, h.ProxiedTo = shuntv1.Path_PATH_PROXIED, *to
+		}
+		held = append(held, h)
+	}
+	return held
+}
+
+// Counters returns the counts so far.
+func (d *Dispatcher) Counters() Counters {
+	return Counters{Proxied: d.proxied.Load(), Refused: d.refused.Load()}
+}
+
+// Close stops accepting, ends the sessions that are still here, and waits until
+// all is closed.
+func (d *Dispatcher) Close() {
+	d.cancel()
+	d.mu.Lock()
+	for _, l := range d.listeners {
+		l.Close()
+	}
+	for s := range d.sessions {
+		s.interrupt()
+	}
+	d.mu.Unlock()
+	d.wg.Wait()
+}
+
+// id returns the id of a new hand-off.
+func (d *Dispatcher) id() string {
+	return fmt.Sprintf("%s-%08x-%d", d.o.Node, uint32(d.o.Instance), d.next.Add(1))
+}

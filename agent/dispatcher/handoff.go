@@ -1,0 +1,237 @@
+package dispatcher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/shunt-sdn/shunt/agent/migration"
+	"github.com/shunt-sdn/shunt/agent/peer"
+	"github.com/shunt-sdn/shunt/agent/tcprepair"
+	"github.com/shunt-sdn/shunt/agent/wire"
+	shuntv1 "github.com/shunt-sdn/shunt/proto/shunt/v1"
+)
+
+const (
+	askFor     = 2 * time.Second // after the deadline: how long a target is asked
+	askEvery   = 50 * time.Millisecond
+	watchFor   = 10 * time.Minute // how long a lost session's target is asked on
+	watchEvery = time.Second
+)
+
+// onSocket runs f on the connection's descriptor.
+func (s *session) onSocket(f func(fd int) error) error {
+	var err error
+	if e := s.raw.Control(func(fd uintptr) { err = f(int(fd)) }); e != nil {
+		return e
+	}
+	return err
+}
+
+func (s *session) divert() {
+	// Without the diversion the hand-off is still right: the frozen copy is
+	// deaf, and the server's guard returns what the switch sends there early.
+	if err := s.d.o.Guard.Divert(s.client, s.local, s.target.MAC); err != nil {
+		s.d.o.Log.Error("cannot divert a session", "id", s.id, "err", err)
+	}
+	s.record.step("divert")
+}
+
+func (s *session) undivert() {
+	if err := s.d.o.Guard.Undivert(s.client, s.local); err != nil {
+		s.d.o.Log.Error("cannot end a diversion", "id", s.id, "err", err)
+	}
+}
+
+// capture freezes and dumps the connection. What was on its way past the
+// diversion when that began may still have reached the socket during the dump,
+// so the dump stands only if nothing changed under it.
+func (s *session) capture() (migration.Event, bool) {
+	err := s.onSocket(func(fd int) error {
+		if err := tcprepair.Freeze(fd); err != nil {
+			return err
+		}
+		s.record.step("freeze")
+		for range 3 {
+			state, err := tcprepair.Dump(fd)
+			if err != nil {
+				return err
+			}
+			same, err := state.Unchanged(fd)
+			if err != nil {
+				return err
+			}
+			if same {
+				s.state = state
+				return nil
+			}
+		}
+		return fmt.Errorf("%w: it goes on changing", tcprepair.ErrUnsupportedState)
+	})
+	s.record.step("dump")
+	switch {
+	case err == nil:
+		return migration.Captured, true
+	case errors.Is(err, tcprepair.ErrUnsupportedState) && s.dead():
+		return migration.ClientGone, true
+	}
+	s.d.o.Log.Info("a connection cannot be moved; proxying it", "id", s.id, "client", s.client, "err", err)
+	return migration.Uncapturable, true
+}
+
+// dead tells whether the kernel has given the connection up.
+func (s *session) dead() bool {
+	var dead bool
+	err := s.onSocket(func(fd int) error { dead = closed(fd); return nil })
+	return err != nil || dead
+}
+
+func (s *session) offer() (migration.Event, bool) {
+	m := &shuntv1.Import{Id: s.id, Service: s.service.Name, FromNode: s.d.o.Node, Connection: wire.Connection(s.state)}
+	s.deadline = time.Now().Add(s.service.ImportTimeout)
+	var err error
+	s.answers, err = s.link.Import(m, s.service.ImportTimeout)
+	s.record.step("send")
+	switch {
+	case err == nil:
+		return 0, false
+	case errors.Is(err, peer.ErrNotReady):
+		s.reason = err.Error()
+		return migration.Refused, true
+	default:
+		s.reason = err.Error()
+		return migration.LinkLost, true
+	}
+}
+
+func (s *session) steer() {
+	r, begun := s.record, time.Now()
+	r.expect()
+	s.d.o.Controller.Steer(&shuntv1.Steer{
+		Id: s.id, Session: shuntv1.SessionOf(s.client, s.local), ToNode: s.target.Node,
+		ClientSeq: s.state.RcvSeq, ClientAck: s.state.SndSeq - uint32(len(s.state.Unsent)),
+	}, func(err error) {
+		if err == nil {
+			r.add("steer", time.Since(begun))
+		}
+		r.done(s.d.o.Controller)
+	})
+}
+
+// await waits for the target's answer.
+func (s *session) await() migration.Event {
+	late := time.NewTimer(time.Until(s.deadline))
+	defer late.Stop()
+	select {
+	case a := <-s.answers:
+		return s.answered(a)
+	case <-late.C:
+		s.reason = fmt.Sprintf("%s did not answer within %v", s.target.Node, s.service.ImportTimeout)
+		return migration.DeadlineOver
+	}
+}
+
+func (s *session) answered(a peer.Answer) migration.Event {
+	switch {
+	case a.Result == nil:
+		s.reason = "the link to " + s.target.Node + " was lost"
+		return migration.LinkLost
+	case a.Result.Outcome == shuntv1.ImportOutcome_IMPORT_OUTCOME_IMPORTED:
+		s.record.imported(a.Result)
+		return migration.Imported
+	default:
+		s.reason = a.Result.Reason
+		return migration.Refused
+	}
+}
+
+// ask settles with the target what became of the hand-off.
+func (s *session) ask() (migration.Event, bool) {
+	defer s.link.Forget(s.id)
+	ctx, cancel := context.WithDeadline(context.Background(), s.deadline.Add(askFor))
+	defer cancel()
+	tick := time.NewTicker(askEvery)
+	defer tick.Stop()
+	for {
+		r, err := s.link.Resolve(ctx, s.id, shuntv1.SessionOf(s.client, s.local))
+		switch {
+		case err != nil:
+		case r == shuntv1.Resolution_RESOLUTION_IMPORTED:
+			s.record.imported(nil)
+			return migration.Imported, true
+		default:
+			return migration.Refused, true
+		}
+		select {
+		case <-ctx.Done():
+			return migration.Unreachable, true
+		case <-tick.C:
+		}
+	}
+}
+
+// thaw lets the connection go on here. The window probe has the client say what
+// it has, should an acknowledgement have been dropped meanwhile.
+func (s *session) thaw() (migration.Event, bool) {
+	if err := s.onSocket(func(fd int) error { return tcprepair.Thaw(fd, true) }); err != nil {
+		s.d.o.Log.Error("cannot thaw a connection", "id", s.id, "client", s.client, "err", err)
+	}
+	return 0, false
+}
+
+// closeCopy closes the frozen copy; nothing is sent. What the kernel accepted on
+// it since the dump would be lost, hence the last look.
+func (s *session) closeCopy() {
+	err := s.onSocket(func(fd int) error {
+		if s.state != nil {
+			if same, err := s.state.Unchanged(fd); err == nil && !same {
+				s.d.o.Log.Error("a frozen connection received data; its client will stall", "id", s.id, "client", s.client)
+			}
+		}
+		return tcprepair.Freeze(fd)
+	})
+	if err != nil {
+		s.d.o.Log.Debug("closing a copy that is not frozen", "id", s.id, "err", err)
+	}
+	s.conn.Close()
+	s.record.step("close")
+}
+
+func (s *session) finish(o shuntv1.Outcome) {
+	s.record.outcome(o, s.reason)
+	s.record.done(s.d.o.Controller)
+}
+
+// watch asks a lost session's target on until it answers. If the target never
+// had the session, packets come home again, where the kernel resets what is
+// left of it at the client.
+func (s *session) watch() {
+	a, client, local := s.attempt, s.client, s.local
+	s.d.wg.Go(func() {
+		ctx, cancel := context.WithTimeout(s.d.ctx, watchFor)
+		defer cancel()
+		tick := time.NewTicker(watchEvery)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+			r, err := a.link.Resolve(ctx, a.id, shuntv1.SessionOf(client, local))
+			switch {
+			case err != nil:
+			case r == shuntv1.Resolution_RESOLUTION_IMPORTED:
+				s.d.o.Log.Info("a hand-off that was given up had completed", "id", a.id, "client", client, "to", a.target.Node)
+				return
+			default:
+				s.d.o.Controller.Unsteer(&shuntv1.Unsteer{Id: a.id, Session: shuntv1.SessionOf(client, local)})
+				if err := s.d.o.Guard.Undivert(client, local); err != nil {
+					s.d.o.Log.Error("cannot end a diversion", "id", a.id, "err", err)
+				}
+				return
+			}
+		}
+	})
+}

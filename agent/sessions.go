@@ -1,0 +1,149 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/shunt-sdn/shunt/agent/server"
+	"github.com/shunt-sdn/shunt/agent/sockdiag"
+	shuntv1 "github.com/shunt-sdn/shunt/proto/shunt/v1"
+)
+
+// This file is how the agent sees the kernel's sockets, which are the truth
+// about sessions.
+
+func (a *agent) view() (view, bool) {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	return a.config, a.known
+}
+
+func (a *agent) isSessionAddress(addr netip.Addr) bool {
+	v, _ := a.view()
+	return slices.ContainsFunc(v.pools, func(p netip.Prefix) bool { return p.Contains(addr) })
+}
+
+// sockets lists the session sockets that hold a connection.
+func (a *agent) sockets(ctx context.Context) ([]sockdiag.Socket, error) {
+	v, _ := a.view()
+	all, err := sockdiag.List(ctx, v.pools)
+	if err != nil {
+		return nil, fmt.Errorf("agent: %w", err)
+	}
+	return slices.DeleteFunc(all, func(s sockdiag.Socket) bool {
+		return s.State == sockdiag.TimeWait || s.Inode == 0 && s.State == sockdiag.FinWait2
+	}), nil
+}
+
+// held tells whether a session's socket is here.
+func (a *agent) held(ctx context.Context, client, local netip.AddrPort) (bool, error) {
+	sockets, err := a.sockets(ctx)
+	return slices.ContainsFunc(sockets, func(s sockdiag.Socket) bool { return s.Remote == client && s.Local == local }), err
+}
+
+// socketEvent handles the kernel's announcements.
+func (a *agent) socketEvent(e sockdiag.Event) {
+	if !e.Overrun {
+		a.server.SocketGone(e.Remote, e.Local, e.Cookie)
+		return
+	}
+	a.log.Warn("the kernel dropped announcements of ended sockets; listing them instead")
+	a.adopt(context.Background())
+}
+
+// adopt makes the server's sessions those that the kernel has.
+func (a *agent) adopt(ctx context.Context) {
+	begun := time.Now()
+	sockets, err := a.sockets(ctx)
+	if err != nil {
+		a.log.Error("cannot list the session sockets", "err", err)
+		return
+	}
+	v, _ := a.view()
+	byCookie := make(map[uint64]server.Ends)
+	for _, s := range sockets {
+		if !v.homes[s.Local.Addr()].Self {
+			byCookie[s.Cookie] = server.Ends{Client: s.Remote, Local: s.Local}
+		}
+	}
+	a.server.Adopt(begun, byCookie)
+}
+
+// sync lists every session that is held here.
+func (a *agent) sync(ctx context.Context) (*shuntv1.Sync, error) {
+	sockets, err := a.sockets(ctx)
+	if err != nil {
+		return nil, err
+	}
+	type ends struct{ client, local netip.AddrPort }
+	paths := make(map[ends]*shuntv1.HeldSession)
+	if a.dispatcher != nil {
+		for _, h := range a.dispatcher.Held() {
+			client, local, err := h.Session.Ends()
+			if err != nil {
+				return nil, fmt.Errorf("agent: %w", err)
+			}
+			paths[ends{client, local}] = h
+		}
+	}
+	s := &shuntv1.Sync{Sessions: make([]*shuntv1.HeldSession, 0, len(sockets))}
+	for _, k := range sockets {
+		h := paths[ends{k.Remote, k.Local}]
+		if h == nil {
+			h = &shuntv1.HeldSession{Session: shuntv1.SessionOf(k.Remote, k.Local)}
+			if v, _ := a.view(); v.homes[k.Local.Addr()].Self {
+				h.Path = shuntv1.Path_PATH_DISPATCHER // this node's own application has it
+			}
+		}
+		s.Sessions = append(s.Sessions, h)
+	}
+	return s, nil
+}
+
+// ended is told by the server's part that an imported session is over.
+func (a *agent) ended(id string, client, local netip.AddrPort) {
+	a.control.Ended(&shuntv1.Ended{Id: id, Session: shuntv1.SessionOf(client, local)})
+}
+
+// release forgets the diversion of a session that is over.
+func (a *agent) release(s *shuntv1.Session) {
+	client, local, err := s.Ends()
+	if err == nil {
+		err = a.guard.Undivert(client, local)
+	}
+	if err != nil {
+		a.log.Error("cannot release a session", "err", err)
+	}
+}
+
+// apply makes the host, the guard and the dispatcher follow a configuration.
+func (a *agent) apply(c *shuntv1.NodeConfig) {
+	v, err := viewOf(a.cfg.Node, c)
+	if err != nil {
+		a.log.Error("the controller's configuration is wrong and was not applied", "version", c.Version, "err", err)
+		return
+	}
+	a.mu.Lock()
+	first := !a.known
+	a.config, a.known = v, true
+	a.mu.Unlock()
+	// Addresses before guard, guard before listeners: a connection that is
+	// accepted finds everything in place.
+	err = errors.Join(a.routes.Set(v.pools), a.guard.SetHomes(v.homes), a.guard.SetPools(v.pools))
+	if first {
+		a.adopt(context.Background())
+	}
+	if a.dispatcher != nil {
+		a.peers.Set(v.peers)
+		err = errors.Join(err, a.dispatcher.Set(v.services))
+	}
+	if err != nil {
+		a.log.Error("the controller's configuration could not be applied in full", "version", c.Version, "err", err)
+		return
+	}
+	a.log.Debug("configuration applied", "version", c.Version, "services", len(v.services), "peers", len(v.peers))
+}

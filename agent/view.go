@@ -1,0 +1,112 @@
+package agent
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/shunt-sdn/shunt/agent/dispatcher"
+	"github.com/shunt-sdn/shunt/agent/guard"
+	shuntv1 "github.com/shunt-sdn/shunt/proto/shunt/v1"
+)
+
+// view is a NodeConfig as this node sees it.
+type view struct {
+	pools    []netip.Prefix
+	homes    map[netip.Addr]guard.Home
+	services []dispatcher.Service
+	peers    map[string]string // transfer endpoints by node
+}
+
+// Defaults of a service's limits, where the controller names none.
+const (
+	defaultMaxHead       = 16 << 10
+	defaultHeadTimeout   = 10 * time.Second
+	defaultImportTimeout = time.Second
+)
+
+// viewOf checks a configuration as a whole: one that is wrong anywhere is not
+// applied at all.
+func viewOf(self string, c *shuntv1.NodeConfig) (view, error) {
+	v := view{homes: make(map[netip.Addr]guard.Home), peers: make(map[string]string)}
+	for _, s := range c.Pools {
+		p, err := netip.ParsePrefix(s)
+		if err != nil {
+			return v, fmt.Errorf("pool %q: %w", s, err)
+		}
+		v.pools = append(v.pools, p)
+	}
+	nodes := make(map[string]*shuntv1.Node)
+	for _, n := range c.Nodes {
+		if len(n.Mac) != 6 {
+			return v, fmt.Errorf("node %q has a hardware address of %d octets", n.Name, len(n.Mac))
+		}
+		nodes[n.Name] = n
+		if n.Name != self && n.TransferEndpoint != "" && slices.Contains(n.Roles, shuntv1.Role_ROLE_SERVER) {
+			v.peers[n.Name] = n.TransferEndpoint
+		}
+	}
+	for _, s := range c.Services {
+		svc := dispatcher.Service{
+			Name:          s.Name,
+			MaxHead:       or(int(s.MaxHeadBytes), defaultMaxHead),
+			HeadTimeout:   or(time.Duration(s.HeadTimeoutMs)*time.Millisecond, defaultHeadTimeout),
+			ImportTimeout: or(time.Duration(s.ImportTimeoutMs)*time.Millisecond, defaultImportTimeout),
+		}
+		for _, l := range s.Leases {
+			local, err := l.Local.AddrPort()
+			if err != nil {
+				return v, fmt.Errorf("service %q: lease of %s: %w", s.Name, l.Dispatcher, err)
+			}
+			if l.Dispatcher == self {
+				svc.Listen = append(svc.Listen, local)
+			}
+			if n := nodes[l.Dispatcher]; n != nil {
+				v.homes[local.Addr()] = guard.Home{MAC: net.HardwareAddr(n.Mac), Self: l.Dispatcher == self}
+			}
+		}
+		for _, name := range s.Servers {
+			srv, err := serverOf(nodes[name], name, s.Name)
+			if err != nil {
+				return v, err
+			}
+			svc.Servers = append(svc.Servers, srv)
+		}
+		if len(svc.Listen) > 0 {
+			v.services = append(v.services, svc)
+		}
+	}
+	return v, nil
+}
+
+func serverOf(n *shuntv1.Node, name, service string) (dispatcher.Server, error) {
+	srv := dispatcher.Server{Node: name}
+	if n == nil {
+		return srv, nil // it has not come yet
+	}
+	srv.MAC, srv.Up = net.HardwareAddr(n.Mac), n.Up
+	for _, app := range n.Applications {
+		if app.Service != service {
+			continue
+		}
+		srv.Ready = srv.Ready || app.Ready
+		if app.Direct != nil {
+			direct, err := app.Direct.AddrPort()
+			if err != nil {
+				return srv, fmt.Errorf("service %q: server %s: %w", service, name, err)
+			}
+			srv.Direct = direct
+		}
+	}
+	return srv, nil
+}
+
+func or[T comparable](v, standard T) T {
+	var zero T
+	if v == zero {
+		return standard
+	}
+	return v
+}

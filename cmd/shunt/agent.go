@@ -1,0 +1,31 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/shunt-sdn/shunt/agent"
+	"github.com/shunt-sdn/shunt/agent/config"
+)
+
+func newAgentCommand() *cobra.Command {
+	var file, level string
+	cmd := &cobra.Command{
+		Use:   "agent --config FILE",
+		Short: "Run the agent of a dispatcher or server node",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			log, err := logger(level)
+			if err != nil {
+				return err
+			}
+			cfg, err := config.Load(file)
+			if err != nil {
+				return err
+			}
+			return agent.Run(cmd.Context(), cfg, version(), log)
+		},
+	}
+	cmd.Flags().StringVar(&file, "config", "/etc/shunt/agent.yaml", "configuration `file`")
+	cmd.Flags().StringVar(&level, "log-level", "info", "debug, info, warn or error")
+	return cmd
+}
