@@ -9,13 +9,11 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/shunt-sdn/shunt/agent/attach"
 	"github.com/shunt-sdn/shunt/agent/peer"
+	"github.com/shunt-sdn/shunt/agent/tcprepair"
 	"github.com/shunt-sdn/shunt/policy"
 	shuntv1 "github.com/shunt-sdn/shunt/proto/shunt/v1"
 )
@@ -143,26 +141,8 @@ func (d *Dispatcher) Set(services []Service) error {
 	return errors.Join(errs...)
 }
 
-// listen opens a listener on a session address. Not MPTCP: such sockets cannot
-// be moved. FREEBIND: IPv6 does not bind to addresses that are only routed here.
 func listen(ctx context.Context, at netip.AddrPort) (net.Listener, error) {
-	lc := net.ListenConfig{
-		KeepAlive: -1, // the application that gets the socket sets its own
-		Control: func(_, _ string, c syscall.RawConn) error {
-			var err error
-			if e := c.Control(func(fd uintptr) {
-				if at.Addr().Is6() {
-					err = unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_FREEBIND, 1)
-				} else {
-					err = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_FREEBIND, 1)
-				}
-			}); e != nil {
-				return e
-			}
-			return err
-		},
-	}
-	lc.SetMultipathTCP(false)
+	lc := tcprepair.ListenConfig()
 	network := "tcp4"
 	if at.Addr().Is6() {
 		network = "tcp6"

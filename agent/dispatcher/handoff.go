@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	askFor     = 2 * time.Second // after the deadline: how long a target is asked
+	askFor     = 4 * time.Second // after the deadline: how long a target is asked
 	askEvery   = 50 * time.Millisecond
 	watchFor   = 10 * time.Minute // how long a lost session's target is asked on
 	watchEvery = time.Second
@@ -83,7 +83,11 @@ func (s *session) capture() (migration.Event, bool) {
 // dead tells whether the kernel has given the connection up.
 func (s *session) dead() bool {
 	var dead bool
-	err := s.onSocket(func(fd int) error { dead = closed(fd); return nil })
+	err := s.onSocket(func(fd int) error {
+		state, err := tcprepair.TCPState(fd)
+		dead = state == tcprepair.StateClose
+		return err
+	})
 	return err != nil || dead
 }
 

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/shunt-sdn/shunt/agent/httphead"
+	"github.com/shunt-sdn/shunt/agent/tcprepair"
 )
 
 // errNoRequest says that the client left without a request: nobody waits for an
@@ -29,6 +30,7 @@ func (s *session) awaitHead() (httphead.Head, error) {
 	buf := heads.Get().(*[]byte)
 	defer heads.Put(buf)
 	b := *buf
+	parser := httphead.NewParser(s.service.MaxHead)
 	var head httphead.Head
 	var result error
 	seen := 0
@@ -52,7 +54,7 @@ func (s *session) awaitHead() (httphead.Head, error) {
 				continue
 			}
 			var done bool
-			head, done, result = httphead.Parse(b[:n], s.service.MaxHead)
+			head, done, result = parser.Parse(b[:n])
 			if done || result != nil {
 				return true
 			}
@@ -86,14 +88,8 @@ func (s *session) awaitHead() (httphead.Head, error) {
 
 // halfClosed tells whether the client has sent its FIN, or the connection died.
 func halfClosed(fd int) bool {
-	info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
-	return err != nil || info.State != unix.BPF_TCP_ESTABLISHED
-}
-
-// closed tells whether the connection died.
-func closed(fd int) bool {
-	info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
-	return err != nil || info.State == unix.BPF_TCP_CLOSE
+	state, err := tcprepair.TCPState(fd)
+	return err != nil || state != tcprepair.StateEstablished
 }
 
 // refuse answers with an error and closes, so that the client reads the answer:

@@ -14,12 +14,13 @@ const dialTimeout = 2 * time.Second
 
 // proxy copies bytes between the client and a server until both have closed.
 func (s *session) proxy() (migration.Event, bool) {
-	for range s.service.Servers {
-		name, ok := s.service.picker.Pick(s.proxyTargets(), func(string) bool { return false })
+	tried := make(map[string]bool)
+	for {
+		name, ok := s.service.picker.Pick(s.proxyTargets(tried), nil)
 		if !ok {
-			break
+			return migration.ProxyRefused, true
 		}
-		s.tried["proxy "+name] = true
+		tried[name] = true
 		backend, err := s.dial(name)
 		if err != nil {
 			s.d.o.Log.Info("cannot proxy to a server", "server", name, "err", err)
@@ -32,7 +33,6 @@ func (s *session) proxy() (migration.Event, bool) {
 		}
 		return migration.Closed, true
 	}
-	return migration.ProxyRefused, true
 }
 
 // proxyTargets are the servers with an address for ordinary connections that
@@ -44,7 +44,7 @@ func (s *session) proxyTargets() []string {
 	var up, down []string
 	for _, srv := range s.service.Servers {
 		switch {
-		case !srv.Direct.IsValid() || s.tried["proxy "+srv.Node]:
+		case !srv.Direct.IsValid() || tried[srv.Node]:
 		case srv.Up:
 			up = append(up, srv.Node)
 		default:

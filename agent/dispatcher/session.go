@@ -32,7 +32,7 @@ type session struct {
 	proxiedTo     atomic.Pointer[string]
 
 	machine *migration.Machine
-	tried   map[string]bool
+	tried   map[string]bool // servers that a hand-off was begun to
 	attempt
 }
 
