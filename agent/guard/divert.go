@@ -2,6 +2,7 @@ package guard
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -11,31 +12,30 @@ import (
 	"github.com/cilium/ebpf"
 )
 
-// flowKey is struct flow of guard.c: addresses IPv4-mapped, ports in network
-// order.
-type flowKey struct {
-	client, session         [16]byte
-	clientPort, sessionPort [2]byte
-	zero                    uint32
-}
+// Keys and values of the maps are arrays of bytes, laid out as in guard.c:
+// that is what the library passes to the kernel as it is.
+type (
+	// flowKey is struct flow: client and session address IPv4-mapped, client
+	// and session port in network order, zeros.
+	flowKey [40]byte
+	// nextHop is struct next_hop: a MAC, zeros.
+	nextHop [8]byte
+)
 
-// nextHop is struct next_hop of guard.c.
-type nextHop struct {
-	mac  [6]byte
-	zero uint16
-}
-
-func newFlowKey(client, session netip.AddrPort) (flowKey, error) {
+func newFlowKey(client, session netip.AddrPort) (k flowKey, err error) {
 	c, s := client.Addr().Unmap(), session.Addr().Unmap()
 	if !c.IsValid() || !s.IsValid() || c.Is4() != s.Is4() {
-		return flowKey{}, fmt.Errorf("%s and %s are not two addresses of one family", client, session)
+		return k, fmt.Errorf("%s and %s are not two addresses of one family", client, session)
 	}
-	return flowKey{
-		client: c.As16(), session: s.As16(),
-		clientPort:  [2]byte{byte(client.Port() >> 8), byte(client.Port())},
-		sessionPort: [2]byte{byte(session.Port() >> 8), byte(session.Port())},
-	}, nil
+	c16, s16 := c.As16(), s.As16()
+	copy(k[0:], c16[:])
+	copy(k[16:], s16[:])
+	binary.BigEndian.PutUint16(k[32:], client.Port())
+	binary.BigEndian.PutUint16(k[34:], session.Port())
+	return k, nil
 }
+
+func (h *nextHop) mac() net.HardwareAddr { return h[:6] }
 
 // Divert forwards the packets of a connection to the node with this MAC from
 // now on: a packet that enters the interface after Divert has returned is
@@ -50,7 +50,8 @@ func (g *Guard) Divert(client, session netip.AddrPort, mac net.HardwareAddr) err
 	if err != nil {
 		return fmt.Errorf("divert %s to %s: %w", client, session, err)
 	}
-	hop := nextHop{mac: [6]byte(mac)}
+	var hop nextHop
+	copy(hop[:], mac)
 	g.diverting.RLock()
 	err = g.divert.Put(unsafe.Pointer(&key), unsafe.Pointer(&hop))
 	g.diverting.RUnlock()
@@ -87,7 +88,7 @@ func (g *Guard) Diverted(client, session netip.AddrPort) (mac net.HardwareAddr, 
 	if err != nil {
 		return nil, false, fmt.Errorf("look up the diversion of %s to %s in the guard on %s: %w", client, session, g.name, err)
 	}
-	return hop.mac[:], true, nil
+	return hop.mac(), true, nil
 }
 
 // UndivertNode ends all diversions to the node with this MAC, because it is
@@ -108,7 +109,7 @@ func (g *Guard) UndivertNode(mac net.HardwareAddr) (int, error) {
 			return n, fmt.Errorf("list the diversions to %s in the guard on %s: %w", mac, g.name, err)
 		}
 		for i := range got {
-			if !bytes.Equal(hops[i].mac[:], mac) {
+			if !bytes.Equal(hops[i].mac(), mac) {
 				continue
 			}
 			gone, err := g.undivertIf(&keys[i], hops[i])

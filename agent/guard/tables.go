@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -16,35 +17,32 @@ type Home struct {
 	Self bool             // this node is home
 }
 
-// prefixKey is struct prefix of guard.c.
-type prefixKey struct {
-	bits uint32 // of the IPv4-mapped address: 96 more for IPv4
-	addr [16]byte
-}
+type (
+	// prefixKey is struct prefix: the number of bits in host order, and the
+	// address, IPv4-mapped, so that an IPv4 prefix has 96 bits more.
+	prefixKey [20]byte
+	// homeValue is struct home: a MAC, whether it is this node, a zero.
+	homeValue [8]byte
+)
 
-// homeValue is struct home of guard.c.
-type homeValue struct {
-	mac  [6]byte
-	self uint8
-	zero uint8
-}
-
-func newPrefixKey(p netip.Prefix) (prefixKey, error) {
+func newPrefixKey(p netip.Prefix) (k prefixKey, err error) {
 	addr, bits := p.Addr(), p.Bits()
 	if !p.IsValid() {
-		return prefixKey{}, fmt.Errorf("%v is not a prefix", p)
+		return k, fmt.Errorf("%v is not a prefix", p)
 	}
 	if addr.Is4In6() {
 		if bits < 96 {
-			return prefixKey{}, fmt.Errorf("%v covers all of IPv4", p)
+			return k, fmt.Errorf("%v covers all of IPv4", p)
 		}
 		addr, bits = addr.Unmap(), bits-96
 	}
-	addr = netip.PrefixFrom(addr, bits).Masked().Addr()
+	masked := netip.PrefixFrom(addr, bits).Masked().Addr().As16()
 	if addr.Is4() {
 		bits += 96
 	}
-	return prefixKey{uint32(bits), addr.As16()}, nil
+	binary.NativeEndian.PutUint32(k[:], uint32(bits))
+	copy(k[4:], masked[:])
+	return k, nil
 }
 
 // SetPools makes the set of session addresses equal to the union of the
@@ -78,8 +76,8 @@ func (g *Guard) SetHomes(homes map[netip.Addr]Home) error {
 			return fmt.Errorf("set the homes of the guard on %s: an address is not valid", g.name)
 		}
 		if h.Self {
-			v.self = 1
-		} else if copy(v.mac[:], h.MAC) != 6 || len(h.MAC) != 6 {
+			v[6] = 1
+		} else if copy(v[:6], h.MAC) != 6 || len(h.MAC) != 6 {
 			return fmt.Errorf("set the homes of the guard on %s: home of %s has MAC %q, want 6 bytes", g.name, addr, h.MAC)
 		}
 		want[addr.As16()] = v
