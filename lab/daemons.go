@@ -137,3 +137,23 @@ func program(name, remedy string) (string, error) {
 	}
 	return "", fmt.Errorf("%s is not installed; %s", name, remedy)
 }
+
+// MainDaemon returns the daemon that is meant when only a host is named: its
+// agent, its switch, or the only one that it has.
+func (l *Lab) MainDaemon(host string) (string, error) {
+	h, err := l.st.host(host)
+	if err != nil {
+		return "", err
+	}
+	switch {
+	case h.Role == RoleController:
+		return "controller", nil
+	case h.Role == RoleDispatcher || h.Role == RoleServer:
+		return "agent", nil
+	case h.Role == RoleSwitch && l.st.Options.Switch == SwitchOVS:
+		return "ovs-vswitchd", nil
+	case h.Role == RoleSwitch:
+		return "switchsim", nil
+	}
+	return "", fmt.Errorf("host %q has no daemons", host)
+}

@@ -80,11 +80,12 @@ func (l *Lab) ovsConfiguration() []string {
 	command("add-br", bridge)
 	command("set", "Bridge", bridge, "datapath_type=netdev", "fail_mode=secure",
 		fmt.Sprintf("other_config:datapath-id=%016x", datapathID), "other_config:disable-in-band=true")
+	// Else the switch removes the queueing disciplines of the NIC rate.
+	command("--id=@noop", "create", "QoS", "type=linux-noop")
 	for i, port := range l.ports() {
 		command("add-port", bridge, port)
 		command("set", "Interface", port, "ofport_request="+strconv.Itoa(i+1))
-		// Else the switch removes the queueing discipline of the NIC rate.
-		command("--id=@q", "create", "QoS", "type=linux-noop", "--", "set", "Port", port, "qos=@q")
+		command("set", "Port", port, "qos=@noop")
 	}
 	if l.st.Options.TLS {
 		command("set-ssl", l.paths.key(SwitchHost), l.paths.certificate(SwitchHost), l.paths.authority())
