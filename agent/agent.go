@@ -77,16 +77,15 @@ func Run(ctx context.Context, cfg config.Config, version string, log *slog.Logge
 		return err
 	}
 	defer watcher.Close()
-	if a.attached, err = attachments(cfg, a.log); err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, a.detach()) }()
-
 	a.peers = peer.NewPool(clientCreds, a.log)
 	a.control = control.New(control.Options{
 		Target: cfg.Controller, Creds: clientCreds, Log: a.log,
 		Hello: a.hello, Sync: a.sync, Report: a.report, Config: a.apply, Release: a.release,
 	})
+	if err := a.makeAttachments(ctx); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, a.detach()) }()
 	a.server = server.New(server.Options{
 		Attachments: a.attached, Undivert: a.guard.Undivert, Held: a.held, Ended: a.ended, Log: a.log,
 	})

@@ -1,37 +1,40 @@
 package agent
 
 import (
+	"context"
+	"errors"
 	"fmt"
-	"log/slog"
 
 	"github.com/shunt-sdn/shunt/agent/attach"
 	"github.com/shunt-sdn/shunt/agent/config"
 	shuntv1 "github.com/shunt-sdn/shunt/proto/shunt/v1"
 )
 
-// attachments makes the way to each configured application.
-func attachments(cfg config.Config, log *slog.Logger) (map[string]attach.Attachment, error) {
-	m := make(map[string]attach.Attachment)
-	for _, app := range cfg.Applications {
-		var a attach.Attachment
-		var err error
-		switch app.Attach {
-		case config.AttachListener:
-			a, err = attach.NewListener(app.Socket, log)
-		case config.AttachRelay:
-			a, err = attach.NewRelay(app.Connect, attach.RelayOptions{ProxyProtocol: app.ProxyProtocol, Log: log})
-		default:
-			err = fmt.Errorf("unknown attachment %q", app.Attach)
-		}
+// makeAttachments makes the way to each configured application. The controller
+// hears of it at once when an application comes or goes.
+func (a *agent) makeAttachments(ctx context.Context) error {
+	a.attached = make(map[string]attach.Attachment)
+	for _, app := range a.cfg.Applications {
+		at, err := a.makeAttachment(ctx, app)
 		if err != nil {
-			for _, made := range m {
-				made.Close()
-			}
-			return nil, fmt.Errorf("agent: application of service %q: %w", app.Service, err)
+			return errors.Join(fmt.Errorf("agent: application of service %q: %w", app.Service, err), a.detach())
 		}
-		m[app.Service] = a
+		a.attached[app.Service] = at
 	}
-	return m, nil
+	return nil
+}
+
+func (a *agent) makeAttachment(ctx context.Context, app config.Application) (attach.Attachment, error) {
+	log := a.log.With("service", app.Service)
+	onReady := func(bool) { a.control.ReportNow() }
+	switch app.Attach {
+	case config.AttachListener:
+		return attach.NewListener(ctx, attach.ListenerConfig{Socket: app.Socket, OnReady: onReady, Log: log})
+	case config.AttachRelay:
+		return attach.NewRelay(attach.RelayConfig{Connect: app.Connect, ProxyProtocol: app.ProxyProtocol, OnReady: onReady, Log: log})
+	default:
+		return nil, fmt.Errorf("unknown attachment %q", app.Attach)
+	}
 }
 
 func (a *agent) applications() []*shuntv1.Application {

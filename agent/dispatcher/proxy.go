@@ -37,10 +37,7 @@ func (s *session) proxy() (migration.Event, bool) {
 
 // proxyTargets are the servers with an address for ordinary connections that
 // the proxy did not try yet: those that are up, or else any.
-func (s *session) proxyTargets() []string {
-	if s.tried == nil {
-		s.tried = make(map[string]bool)
-	}
+func (s *session) proxyTargets(tried map[string]bool) []string {
 	var up, down []string
 	for _, srv := range s.service.Servers {
 		switch {

@@ -200,15 +200,30 @@ func (s *Server) take(m *shuntv1.Import, v *verdict, r *shuntv1.ImportResult) er
 	return nil
 }
 
-// attach activates the socket and gives it to the application. Nothing was read
-// or written in between, so that it can be taken back.
+// attach activates the socket and gives it to the application. If the
+// application does not take it, nothing was read or written, and the session is
+// refused: the source still has all of it. Unless the kernel has acknowledged
+// something to the client meanwhile, which the source has not; then the client
+// has to be told that the connection is lost.
 func (s *Server) attach(a attach.Attachment, fd int, state *tcprepair.State, m *shuntv1.Import) error {
 	if err := tcprepair.Activate(fd, state); err != nil {
 		return errors.Join(fmt.Errorf("activate: %w", err), tcprepair.CloseSilently(fd))
 	}
 	err := a.Attach(context.Background(), fd, attach.Meta{ID: m.Id, Service: m.Service, Client: state.Remote, Local: state.Local})
-	if err != nil {
-		return errors.Join(fmt.Errorf("attach: %w", err), tcprepair.CloseSilently(fd))
+	if err == nil {
+		return nil
+	}
+	err = fmt.Errorf("attach: %w", err)
+	if e := tcprepair.Freeze(fd); e != nil {
+		return errors.Join(err, e, tcprepair.CloseSilently(fd))
+	}
+	received, _, e := tcprepair.Progress(fd)
+	if e == nil && received == state.RcvSeq {
+		return errors.Join(err, tcprepair.CloseSilently(fd))
+	}
+	s.o.Log.Error("a session was lost: its application went away while it was handed over", "id", m.Id, "client", state.Remote, "err", errors.Join(err, e))
+	if err := tcprepair.Reset(fd); err != nil {
+		s.o.Log.Error("cannot reset a lost session", "id", m.Id, "err", err)
 	}
 	return nil
 }
