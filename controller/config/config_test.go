@@ -126,7 +126,7 @@ func TestMistakesAreNamed(t *testing.T) {
 		{"no listener", "listen: " + listen + "\n", "", `c.yaml:1:1: the configuration has no "listen"; say where to accept agents: listen: {grpc: "10.99.0.1:6640"}`},
 		{"no port", "10.99.0.1:6640", "10.99.0.1", `c.yaml:1:16: listen.grpc "10.99.0.1" is not host:port; write for example 10.99.0.1:6640`},
 		{"port 0", "10.99.0.1:6640", "10.99.0.1:0", `c.yaml:1:16: listen.grpc "10.99.0.1:0" has the port "0"; write 1 to 65535`},
-		{"operator is TCP", listen, `{grpc: ":6640", operator: "127.0.0.1:1"}`, `c.yaml:1:35: listen.operator "127.0.0.1:1" is not a unix socket; write unix:/absolute/path of at most 107 octets`},
+		{"operator is TCP", listen, `{grpc: ":6640", operator: "127.0.0.1:1"}`, `c.yaml:1:35: listen.operator "127.0.0.1:1" is not a unix socket; write unix:/absolute/path of at most 88 octets`},
 		{"one port for two", listen, `{grpc: ":6640", openflow: ":6640"}`, `c.yaml:1:35: listen.openflow is the same as listen.grpc in line 1; choose another port, 6653 is OpenFlow's`},
 		{"no security", "insecure: true\n", "", `c.yaml:1:1: neither TLS nor its absence is configured; write tls: {cert, key, ca}, or insecure: true on a trusted network`},
 		{"both", "insecure: true", "insecure: true\ntls: {cert: /a, key: /b, ca: /c}", `c.yaml:2:11: both tls and insecure; keep one`},

@@ -106,9 +106,9 @@ func parseListen(s string) (string, error) {
 
 func parseUnix(s string) (string, error) {
 	path, ok := strings.CutPrefix(s, "unix:")
-	// sockaddr_un holds 108 octets with the final NUL.
-	if !ok || !strings.HasPrefix(path, "/") || len(path) > 107 {
-		return "", fmt.Errorf("is not a unix socket; write unix:/absolute/path of at most 107 octets")
+	// sockaddr_un holds 108 octets; the socket is made in a directory beside it.
+	if !ok || !strings.HasPrefix(path, "/") || len(path) > 88 {
+		return "", fmt.Errorf("is not a unix socket; write unix:/absolute/path of at most 88 octets")
 	}
 	return path, nil
 }

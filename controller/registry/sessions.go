@@ -1,0 +1,315 @@
+package registry
+
+import (
+	"errors"
+	"fmt"
+	"iter"
+	"sync/atomic"
+	"time"
+)
+
+// maxSessions bounds the table: about 400 octets each.
+const maxSessions = 1 << 20
+
+// maxEarly bounds how many ends are remembered that came before their Steer.
+const maxEarly = 1 << 16
+
+// ErrFull means that no more sessions are steered; they stay diverted.
+var ErrFull = errors.New("too many sessions")
+
+// Sessions is the table of sessions that are not at home: the ones that the
+// switch has to steer. It is not safe for concurrent use: its owner has to
+// perform the effects of one call before the next call.
+//
+// Agents' messages reach it over separate streams, so the end of a session may
+// arrive before the Steer that brought it to the node; a node's list of
+// sessions settles every such doubt.
+type Sessions struct {
+	timing  Timing
+	started bool // effects go to the switch: Start was called
+	table   map[Key]*entry
+	nodes   map[string]*holder
+	early   map[early]time.Time
+	linger  []lingering // in order of time
+}
+
+type entry struct {
+	Session
+	since     time.Time // of the steering
+	confirmed *atomic.Bool
+	ending    bool
+}
+
+// holder is a node that is away or has sessions.
+type holder struct {
+	sessions map[Key]*entry
+	away     time.Time // since when; zero: it is here
+	verify   time.Time // when to ask for a list; zero: not at all
+}
+
+// early is the end of a session that the table did not have at that node.
+type early struct {
+	Key
+	node string
+}
+
+type lingering struct {
+	at time.Time
+	e  *entry
+}
+
+// NewSessions returns an empty table.
+func NewSessions(t Timing) *Sessions {
+	return &Sessions{
+		timing: t,
+		table:  make(map[Key]*entry),
+		nodes:  make(map[string]*holder),
+		early:  make(map[early]time.Time),
+	}
+}
+
+// Steer notes that a hand-off sends s to s.Node. If that is its home, the
+// session is not steered any more. The error wraps ErrFull.
+func (t *Sessions) Steer(now time.Time, s Session) ([]Effect, error) {
+	old := t.table[s.Key()]
+	if old == nil && len(t.table) >= maxSessions {
+		return nil, fmt.Errorf("steer session of %v: %w, the controller tracks at most %d", s.Client, ErrFull, maxSessions)
+	}
+	if old != nil {
+		t.drop(old)
+	}
+	if s.Node == s.Home {
+		home := s
+		home.ID = ""
+		return []Effect{{Action: Unsteer, Session: home}}, nil
+	}
+	e := t.put(now, s)
+	if _, ended := t.early[early{s.Key(), s.Node}]; ended {
+		// Its end was faster, or that was an earlier session of the same ends:
+		// the node's list will tell.
+		delete(t.early, early{s.Key(), s.Node})
+		t.verify(s.Node, now.Add(t.timing.Settle))
+	}
+	return []Effect{{Action: Steer, Session: s, Confirmed: e.confirmed}}, nil
+}
+
+func (t *Sessions) put(now time.Time, s Session) *entry {
+	e := &entry{Session: s, since: now, confirmed: new(atomic.Bool)}
+	t.table[s.Key()] = e
+	h := t.holder(s.Node)
+	h.sessions[s.Key()] = e
+	if h.verify.IsZero() {
+		h.verify = now.Add(t.timing.Audit)
+	}
+	return e
+}
+
+func (t *Sessions) drop(e *entry) {
+	if t.table[e.Key()] != e {
+		return
+	}
+	delete(t.table, e.Key())
+	h := t.nodes[e.Node]
+	delete(h.sessions, e.Key())
+	t.tidy(e.Node, h)
+}
+
+func (t *Sessions) holder(node string) *holder {
+	h := t.nodes[node]
+	if h == nil {
+		h = &holder{sessions: make(map[Key]*entry)}
+		t.nodes[node] = h
+	}
+	return h
+}
+
+// tidy forgets a holder about which there is nothing to know.
+func (t *Sessions) tidy(node string, h *holder) {
+	if len(h.sessions) == 0 && h.away.IsZero() {
+		delete(t.nodes, node)
+	}
+}
+
+// verify brings a node's next list forward to at.
+func (t *Sessions) verify(node string, at time.Time) {
+	if h := t.nodes[node]; h != nil && (h.verify.IsZero() || at.Before(h.verify)) {
+		h.verify = at
+	}
+}
+
+// Unsteer notes that the hand-off id was taken back. The effect is demanded
+// even if the table does not have the hand-off: the switch may.
+func (t *Sessions) Unsteer(s Session) []Effect {
+	if e := t.table[s.Key()]; e != nil && (e.ID == s.ID || e.ID == "") {
+		t.drop(e)
+	}
+	return []Effect{{Action: Unsteer, Session: s}}
+}
+
+// Ended notes that the last socket of a session on node is gone. For any node
+// but the one that holds the session that means nothing: a source closes its
+// copy after a hand-off.
+func (t *Sessions) Ended(now time.Time, node string, s Session) []Effect {
+	e := t.table[s.Key()]
+	switch {
+	case e != nil && e.Node == node && !e.ending:
+		return t.end(now, e)
+	case e == nil && node != s.Home && len(t.early) < maxEarly:
+		t.early[early{s.Key(), node}] = now
+	}
+	return nil
+}
+
+func (t *Sessions) end(now time.Time, e *entry) []Effect {
+	e.ending = true
+	t.linger = append(t.linger, lingering{now.Add(t.timing.Linger), e})
+	return []Effect{{Action: End, Session: e.Session}}
+}
+
+// Listed takes a node's list of the sessions that it holds and whose home it is
+// not; asked is when it was asked for the list or, if it was not, when the list
+// came. The list is the truth for all that has settled.
+func (t *Sessions) Listed(now, asked time.Time, node string, held []Session) (effects []Effect) {
+	listed := make(map[Key]bool, len(held))
+	for _, s := range held {
+		listed[s.Key()] = true
+		if t.table[s.Key()] != nil || len(t.table) >= maxSessions {
+			continue
+		}
+		e := t.put(now, s)
+		if t.started {
+			effects = append(effects, Effect{Action: Steer, Session: s, Confirmed: e.confirmed})
+		}
+	}
+	h := t.nodes[node]
+	if h == nil {
+		return effects
+	}
+	h.verify = now.Add(t.timing.Audit)
+	for k, e := range h.sessions {
+		switch {
+		case listed[k] || e.ending:
+		case asked.Sub(e.since) >= t.timing.Settle:
+			effects = append(effects, t.end(now, e)...)
+		default:
+			t.verify(node, e.since.Add(t.timing.Settle))
+		}
+	}
+	return effects
+}
+
+// Here notes that a node's agent is connected.
+func (t *Sessions) Here(node string) {
+	if h := t.nodes[node]; h != nil {
+		h.away = time.Time{}
+		t.tidy(node, h)
+	}
+}
+
+// Away notes that a node's agent is gone. Its sessions keep their steering for
+// Timing.Grace: sockets that were passed to applications outlive the agent.
+func (t *Sessions) Away(now time.Time, node string) {
+	if h := t.nodes[node]; h != nil {
+		h.away = now
+	}
+}
+
+// Tick returns what is due. It is to be called several times a second.
+func (t *Sessions) Tick(now time.Time) (effects []Effect) {
+	effects = t.release(now)
+	for k, at := range t.early {
+		if now.Sub(at) >= t.timing.Linger {
+			delete(t.early, k)
+		}
+	}
+	for node, h := range t.nodes {
+		switch {
+		case !h.away.IsZero():
+			if now.Sub(h.away) >= t.timing.Grace {
+				effects = append(effects, t.giveUp(node, h)...)
+			}
+		case len(h.sessions) > 0 && !now.Before(h.verify):
+			h.verify = now.Add(t.timing.Audit)
+			effects = append(effects, Effect{Action: Query, Node: node})
+		}
+	}
+	return effects
+}
+
+// release forgets sessions whose linger is over, unless a newer hand-off has
+// the same ends.
+func (t *Sessions) release(now time.Time) (effects []Effect) {
+	due := 0
+	for ; due < len(t.linger) && !now.Before(t.linger[due].at); due++ {
+		if e := t.linger[due].e; t.table[e.Key()] == e {
+			t.drop(e)
+			effects = append(effects, Effect{Action: Release, Session: e.Session})
+		}
+	}
+	clear(t.linger[:due])
+	t.linger = t.linger[due:]
+	return effects
+}
+
+func (t *Sessions) giveUp(node string, h *holder) (effects []Effect) {
+	for _, e := range h.sessions {
+		s := e.Session
+		s.ID = ""
+		effects = append(effects, Effect{Action: Unsteer, Session: s}, Effect{Action: Release, Session: s})
+		delete(t.table, e.Key())
+	}
+	delete(t.nodes, node)
+	return effects
+}
+
+// Start says that every node that could be heard was heard: from now on lists
+// of sessions have effects. It returns all sessions, the truth for the switch.
+func (t *Sessions) Start() (all []Session) {
+	t.started = true
+	for _, e := range t.table {
+		if !e.ending {
+			all = append(all, e.Session)
+		}
+	}
+	return all
+}
+
+// Tracked is a session of the table as it is now.
+type Tracked struct {
+	Session
+	Since     time.Time
+	Confirmed bool // by the switch
+	Ending    bool // over, but for stray packets
+}
+
+// All yields the table in no order.
+func (t *Sessions) All() iter.Seq[Tracked] {
+	return func(yield func(Tracked) bool) {
+		for _, e := range t.table {
+			if !yield(Tracked{e.Session, e.since, e.confirmed.Load(), e.ending}) {
+				return
+			}
+		}
+	}
+}
+
+// Get returns one session.
+func (t *Sessions) Get(k Key) (Tracked, bool) {
+	e := t.table[k]
+	if e == nil {
+		return Tracked{}, false
+	}
+	return Tracked{e.Session, e.since, e.confirmed.Load(), e.ending}, true
+}
+
+// On counts the sessions that node holds and whose end is not known.
+func (t *Sessions) On(node string) (n int) {
+	if h := t.nodes[node]; h != nil {
+		for _, e := range h.sessions {
+			if !e.ending {
+				n++
+			}
+		}
+	}
+	return n
+}
