@@ -58,7 +58,13 @@ func (l *Lab) Start(host, name string) error {
 	if d.Process.Alive() {
 		return fmt.Errorf("start %s on %s: it runs as process %d", name, host, d.Process.PID)
 	}
-	return l.start(d)
+	if err := l.start(d); err != nil {
+		return err
+	}
+	if name == vswitchd {
+		return l.settleOVS(context.Background(), d) // bounded in itself
+	}
+	return nil
 }
 
 // Signal sends a signal to a daemon. One that has ended is os.ErrProcessDone.
@@ -151,7 +157,7 @@ func (l *Lab) MainDaemon(host string) (string, error) {
 	case h.Role == RoleDispatcher || h.Role == RoleServer:
 		return "agent", nil
 	case h.Role == RoleSwitch && l.st.Options.Switch == SwitchOVS:
-		return "ovs-vswitchd", nil
+		return vswitchd, nil
 	case h.Role == RoleSwitch:
 		return "switchsim", nil
 	}

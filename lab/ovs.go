@@ -14,7 +14,13 @@ import (
 	"time"
 )
 
-const bridge = "br0"
+const (
+	bridge   = "br0"
+	vswitchd = "ovs-vswitchd" // program and daemon
+)
+
+// startTime is what a daemon of the switch has to be there.
+const startTime = 15 * time.Second
 
 const installOVS = "install the package openvswitch-switch (scripts/setup.sh does), or use --switch sim"
 
@@ -27,7 +33,7 @@ func (l *Lab) startOVS(ctx context.Context) error {
 		return fmt.Errorf("make Open vSwitch's directory: %w", err)
 	}
 	programs := map[string]string{}
-	for _, name := range []string{"ovsdb-tool", "ovsdb-server", "ovs-vsctl", "ovs-vswitchd"} {
+	for _, name := range []string{"ovsdb-tool", "ovsdb-server", "ovs-vsctl", vswitchd} {
 		path, err := program(name, installOVS)
 		if err != nil {
 			return err
@@ -60,13 +66,34 @@ func (l *Lab) startOVS(ctx context.Context) error {
 	if err := run(ctx, programs["ovs-vsctl"], args...); err != nil {
 		return err
 	}
-	sw := &daemon{Host: SwitchHost, Name: "ovs-vswitchd", Env: env,
-		Args: append([]string{programs["ovs-vswitchd"], "unix:" + socket}, logging...)}
+	sw := &daemon{Host: SwitchHost, Name: vswitchd, Env: env,
+		Args: append([]string{programs[vswitchd], "unix:" + socket}, logging...)}
 	l.st.Daemons = append(l.st.Daemons, sw)
 	if err := l.start(sw); err != nil {
 		return err
 	}
-	return l.awaitSocket(ctx, sw, l.paths.bridgeSocket())
+	return l.settleOVS(ctx, sw)
+}
+
+// settleOVS waits until a switch that was started has opened its ports.
+func (l *Lab) settleOVS(ctx context.Context, sw *daemon) error {
+	if err := l.awaitSocket(ctx, sw, l.paths.bridgeSocket()); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, startTime)
+	defer cancel()
+	for {
+		found, err := enlargePortBuffers(sw.Process.PID)
+		if err != nil {
+			return err
+		}
+		if found >= len(l.ports()) {
+			return nil
+		}
+		if err := pause(ctx); err != nil {
+			return fmt.Errorf("wait for Open vSwitch to open its %d ports: %w; its log's last lines:\n%s", len(l.ports()), err, l.tail(sw, 10))
+		}
+	}
 }
 
 // ovsConfiguration returns ovs-vsctl's commands.
@@ -127,7 +154,7 @@ func ovsSchema() (string, error) {
 
 // awaitSocket waits until a daemon of the lab listens on a unix socket.
 func (l *Lab) awaitSocket(ctx context.Context, d *daemon, path string) error {
-	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, startTime)
 	defer cancel()
 	var dialer net.Dialer
 	for {
