@@ -1,13 +1,13 @@
 package main
 
 import (
+	"errors"
 	"fmt"
-	"log/slog"
 	"net"
-	"os"
 
 	"github.com/spf13/cobra"
 
+	"github.com/shunt-sdn/shunt/handoff"
 	"github.com/shunt-sdn/shunt/lab/app"
 )
 
@@ -20,14 +20,26 @@ func newLabApp() *cobra.Command {
 		Hidden: true,
 	}
 	f := cmd.Flags()
-	name := f.String("name", "", "the node's name")
-	direct := f.StringArray("direct", nil, "address:port for ordinary connections; may be repeated")
+	name := f.String("name", "", "the node's `name`")
+	direct := f.StringArray("direct", nil, "`address:port` for ordinary connections; may be repeated")
 	socket := f.String("socket", "", "the agent's socket for handed-off connections")
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		ctx, stop := untilSignal(cmd.Context())
-		defer stop()
-		log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	cmd.RunE = func(cmd *cobra.Command, _ []string) (err error) {
+		if *name == "" || len(*direct) == 0 && *socket == "" {
+			return errors.New("--name, and --direct or --socket, must be given")
+		}
+		log, err := logger("info")
+		if err != nil {
+			return err
+		}
+		ctx := cmd.Context()
 		var listeners []net.Listener
+		defer func() {
+			if err != nil {
+				for _, l := range listeners {
+					l.Close()
+				}
+			}
+		}()
 		for _, a := range *direct {
 			var lc net.ListenConfig
 			l, err := lc.Listen(ctx, "tcp", a)
@@ -36,7 +48,13 @@ func newLabApp() *cobra.Command {
 			}
 			listeners = append(listeners, l)
 		}
-		_ = *socket
+		if *socket != "" {
+			l, err := handoff.Listen(ctx, handoff.Options{Socket: *socket, Name: *name, Log: log})
+			if err != nil {
+				return err
+			}
+			listeners = append(listeners, l)
+		}
 		return app.Serve(ctx, *name, log, listeners...)
 	}
 	return cmd
