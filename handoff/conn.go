@@ -1,0 +1,54 @@
+package handoff
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+
+	"github.com/shunt-sdn/shunt/internal/handoffproto"
+)
+
+// Session is what the agent knows about a connection.
+type Session struct {
+	ID      string         // of the hand-off, as in "shunt handoffs"
+	Service string         // its name
+	Client  netip.AddrPort // the client: RemoteAddr
+	Local   netip.AddrPort // the session address: LocalAddr
+	VIP     netip.AddrPort // what the client connected to; the zero value if unknown
+}
+
+// Conn is a connection that was handed over.
+type Conn struct {
+	*net.TCPConn
+	session Session
+}
+
+// Session returns what the agent said about the connection.
+func (c *Conn) Session() Session { return c.session }
+
+// newConn makes a connection of a descriptor and takes ownership of it.
+func newConn(s handoffproto.Session, fd int) (*Conn, error) {
+	f := os.NewFile(uintptr(fd), "session")
+	defer f.Close()
+	c, err := net.FileConn(f) // makes a duplicate
+	if err != nil {
+		return nil, fmt.Errorf("handoff: take over session %s of %v: %w", s.ID, s.Client, err)
+	}
+	tcp, ok := c.(*net.TCPConn)
+	if !ok {
+		c.Close()
+		return nil, fmt.Errorf("handoff: take over session %s of %v: the agent sent a %T, not a TCP connection", s.ID, s.Client, c)
+	}
+	return &Conn{TCPConn: tcp, session: Session(s)}, nil
+}
+
+// lostError says that a session was lost here. The next one may do better.
+type lostError struct{ err error }
+
+var _ net.Error = (*lostError)(nil)
+
+func (e *lostError) Error() string   { return e.err.Error() }
+func (e *lostError) Unwrap() error   { return e.err }
+func (e *lostError) Timeout() bool   { return false }
+func (e *lostError) Temporary() bool { return true }

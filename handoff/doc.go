@@ -1,0 +1,27 @@
+// Package handoff lets a Go program answer requests on TCP connections that
+// were accepted elsewhere: Listen returns a net.Listener whose connections were
+// handed over, while they were live, by the Shunt agent of the node. They are
+// ordinary TCP connections of this process. The request that made a
+// dispatcher choose this program has not been read by anybody; the bytes go
+// straight between the client and this process; and the connection outlives
+// the agent.
+//
+// A program changes one line: where it had net.Listen it has
+//
+//	l, err := handoff.Listen(ctx, handoff.Options{Socket: "/run/shunt/web.sock"})
+//
+// The local address of such a connection is its session address, a private
+// address behind the switch; what the client connected to is in Session.VIP.
+//
+// # Life of a listener
+//
+// The agent and the program may start in either order, and either may be
+// restarted or killed at any time: the listener connects again by itself.
+// While no agent is there, Accept waits.
+//
+// Close takes no more sessions. Those that the agent had already handed over
+// when Close was called are not lost: Accept returns them, and then
+// net.ErrClosed. So http.Server.Shutdown answers every request, and the agent
+// tells dispatchers at once to choose another server. Sessions that nobody accepts within
+// five seconds of Close are reset.
+package handoff
