@@ -2,4 +2,4 @@
 // it, and the conversions between its messages and net/netip.
 package shuntv1
 
-//go:generate go tool -modfile=../../../tools/go.mod buf generate --template ../../buf.gen.yaml -o ../.. ../..
+//go:generate sh -c "cd ../.. && go tool -modfile=../tools/go.mod buf generate"

@@ -1,0 +1,50 @@
+# Shunt. As root on Debian 12 with Go, git and make:
+#
+#   make demo    the whole thing at work on this machine; installs nothing
+#   make test    every check and every test; installs what is missing
+#
+# Others: build, lint, generate, bench, fuzz, setup, clean.
+
+GO       ?= go
+TOOL      = $(GO) tool -modfile=tools/go.mod
+PACKAGES ?= ./...
+BENCH    ?= .
+FUZZTIME ?= 20s
+TIMEOUT  ?= 20m
+
+.PHONY: build demo test setup lint check-generated generate bench fuzz clean
+
+build:
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/shunt ./cmd/shunt
+
+demo: build
+	bin/shunt lab demo
+
+# CI=1: a test that lacks something fails; it is not skipped.
+test: setup lint check-generated build
+	CI=1 $(GO) test -race -timeout $(TIMEOUT) $(PACKAGES)
+
+setup:
+	./scripts/setup.sh
+
+lint:
+	@unformatted=$$(gofmt -l $$(find . -name '*.go' -not -path './.*')); \
+	if [ -n "$$unformatted" ]; then echo "not formatted by gofmt:" $$unformatted; exit 1; fi
+	$(GO) vet $(PACKAGES)
+	$(TOOL) staticcheck $(PACKAGES)
+	$(TOOL) buf lint proto
+
+check-generated:
+	./scripts/check-generated.sh
+
+generate:
+	$(GO) generate ./...
+
+bench: build
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -timeout 60m $(PACKAGES)
+
+fuzz:
+	./scripts/fuzz.sh $(FUZZTIME)
+
+clean:
+	rm -rf bin
