@@ -40,8 +40,8 @@ func (h *nextHop) mac() net.HardwareAddr { return h[:6] }
 // Divert forwards the packets of a connection to the node with this MAC from
 // now on: a packet that enters the interface after Divert has returned is
 // forwarded. A diversion lasts until Undivert, a SYN of the same connection,
-// or, when there are more than Options.MaxDivert, until it is the one that was
-// not used for longest. It replaces an earlier one.
+// or, when there are more than Options.MaxDivert, until it is among those that
+// no packet has used for longest. It replaces an earlier one.
 func (g *Guard) Divert(client, session netip.AddrPort, mac net.HardwareAddr) error {
 	key, err := newFlowKey(client, session)
 	if err == nil && len(mac) != 6 {

@@ -340,3 +340,21 @@ func TestAClientThatReusesAPortReachesHomeAgain(t *testing.T) {
 		})
 	}
 }
+
+func TestACircleOfDiversionsEnds(t *testing.T) {
+	for _, f := range families {
+		t.Run(f.name, func(t *testing.T) {
+			n := newLAN(t, Options{MaxDivert: 1024})
+			for from, to := range map[*node]*node{n.a: n.b, n.b: n.c, n.c: n.a} {
+				if err := from.g.Divert(stray(f), f.session, to.mac); err != nil {
+					t.Fatal(err)
+				}
+			}
+			seg := segment{from: n.client, to: n.a, src: stray(f), dst: f.session, flags: "A", ttl: 7}
+			n.client.send(seg.bytes(t))
+			n.a.wantCounters(Counters{Diverted: 2, DroppedHopLimit: 1})
+			n.b.wantCounters(Counters{Diverted: 2})
+			n.c.wantCounters(Counters{Diverted: 2})
+		})
+	}
+}

@@ -20,6 +20,9 @@ func (t tcx) find() ([]*ebpf.Program, error) {
 	if errors.Is(err, unix.EINVAL) {
 		return nil, fmt.Errorf("TCX: %w", ebpf.ErrNotSupported)
 	}
+	if errors.Is(err, unix.ENOENT) { // what some say if there are none
+		return nil, nil
+	}
 	if err != nil {
 		return nil, fmt.Errorf("list the TCX programs of interface %d: %w", t.ifindex, err)
 	}

@@ -177,8 +177,11 @@ func (r *Routes) list(filter *netlink.Route, mask uint64) ([]netlink.Route, erro
 }
 
 func remedy(err error) string {
-	if errors.Is(err, unix.EPERM) {
+	switch {
+	case errors.Is(err, unix.EPERM):
 		return ": run as root, or with CAP_NET_ADMIN"
+	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EAFNOSUPPORT), errors.Is(err, unix.EOPNOTSUPP):
+		return ": is IPv6 disabled? See `sysctl net.ipv6.conf.lo.disable_ipv6`"
 	}
 	return ""
 }

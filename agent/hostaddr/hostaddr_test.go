@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -233,4 +234,16 @@ func TestPrefixesThatTheHostNeedsAreRefused(t *testing.T) {
 	}
 	equal(t, "after refusals", local(t, ns, Protocol), "10.9.0.0/16")
 	set(t, r, "192.168.1.128/25", "fd01::8000:0:0:0/65") // part of the subnet, but free
+}
+
+func TestADisabledIPv6IsNamed(t *testing.T) {
+	ns := testnet.NewNS(t)
+	ns.Do(func() error { return os.WriteFile("/proc/sys/net/ipv6/conf/all/disable_ipv6", []byte("1"), 0) })
+	r := open(t, ns)
+	defer r.Close()
+	set(t, r, "10.9.0.0/16")
+	if err := r.Set(prefixes("10.9.0.0/16", "fd09::/64")); err == nil || !strings.Contains(err.Error(), "disable_ipv6") {
+		t.Errorf("Set: %v, want an error that names disable_ipv6", err)
+	}
+	equal(t, "IPv4", local(t, ns, Protocol), "10.9.0.0/16")
 }

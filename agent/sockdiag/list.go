@@ -27,7 +27,7 @@ type Socket struct {
 const listed uint32 = 1<<Established | 1<<SynSent | 1<<SynRecv | 1<<FinWait1 | 1<<FinWait2 | 1<<TimeWait |
 	1<<CloseWait | 1<<LastAck | 1<<Closing | 1<<NewSynRecv
 
-// bufferSize is what one read takes from the kernel while listing.
+// bufferSize is what one read takes from the kernel at most.
 const bufferSize = 64 << 10
 
 // List returns the TCP sockets, in every state but LISTEN, whose local address

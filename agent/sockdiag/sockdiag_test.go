@@ -28,7 +28,7 @@ var families = []struct {
 }
 
 // host is a namespace where all those addresses are local.
-func host(t *testing.T) *testnet.NS {
+func host(t testing.TB) *testnet.NS {
 	t.Helper()
 	ns := testnet.NewNS(t)
 	lo, err := ns.Link.LinkByName("lo")
@@ -54,7 +54,7 @@ type conn struct {
 	local, remote  netip.AddrPort // of the server's end
 }
 
-func listen(t *testing.T, ns *testnet.NS, network, addr string) *net.TCPListener {
+func listen(t testing.TB, ns *testnet.NS, network, addr string) *net.TCPListener {
 	t.Helper()
 	var l net.Listener
 	ns.Do(func() (err error) {

@@ -56,7 +56,7 @@ func OpenWatcher() (*Watcher, error) {
 }
 
 func openWatcher(buffer int) (*Watcher, error) {
-	conn, err := netlink.Dial(unix.NETLINK_SOCK_DIAG, nil)
+	conn, err := netlink.Dial(unix.NETLINK_SOCK_DIAG, &netlink.Config{MessageBufferSize: bufferSize})
 	if err != nil {
 		return nil, err
 	}
