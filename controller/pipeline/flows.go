@@ -72,7 +72,7 @@ func (b *builder) misses() {
 	b.flow(TableEgress, prioMiss, nil, 0)
 	if b.Features.Conntrack {
 		b.flow(TableSYN, prioMiss, nil, TableHome)
-		b.flow(TableLease, prioMiss, nil, 0)
+		b.flow(TableLease, prioMiss, nil, TableHome) // a lease that is not known yet
 		b.flow(TableUnmark, prioMiss, nil, 0)
 	}
 	if b.Features.Advertise {

@@ -1,7 +1,10 @@
 package pipeline
 
 import (
+	"encoding/binary"
+	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/shunt-sdn/shunt/controller/openflow"
 )
@@ -110,4 +113,29 @@ func SessionFlow(client, vip netip.AddrPort, session netip.Addr, n Node) openflo
 	}
 	f.Cookie = Cookie(ClassSession, f)
 	return f
+}
+
+// SessionEnds returns the client and the VIP of a session's flow.
+func SessionEnds(m openflow.Match) (client, vip netip.AddrPort, err error) {
+	var src, dst netip.Addr
+	var sport, dport uint16
+	for _, fv := range m {
+		if fv.Mask != nil && slices.ContainsFunc(fv.Mask, func(b byte) bool { return b != 0xff }) {
+			return client, vip, fmt.Errorf("match %v is not exact", m)
+		}
+		switch fv.Field {
+		case openflow.FieldIPv4Src, openflow.FieldIPv6Src:
+			src, _ = netip.AddrFromSlice(fv.Value)
+		case openflow.FieldIPv4Dst, openflow.FieldIPv6Dst:
+			dst, _ = netip.AddrFromSlice(fv.Value)
+		case openflow.FieldTCPSrc:
+			sport = binary.BigEndian.Uint16(fv.Value)
+		case openflow.FieldTCPDst:
+			dport = binary.BigEndian.Uint16(fv.Value)
+		}
+	}
+	if !src.IsValid() || !dst.IsValid() || sport == 0 || dport == 0 {
+		return client, vip, fmt.Errorf("match %v is not that of a session", m)
+	}
+	return netip.AddrPortFrom(src, sport), netip.AddrPortFrom(dst, dport), nil
 }
