@@ -1,0 +1,207 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/shunt-sdn/shunt/internal/testnet"
+	"github.com/shunt-sdn/shunt/lab"
+)
+
+// resets captures TCP segments with RST on a host until the test asks.
+func (c *cluster) resets(host string) (seen func() string) {
+	c.t.Helper()
+	testnet.NeedProgram(c.t, "tcpdump")
+	var out, progress strings.Builder
+	cmd := exec.Command("tcpdump", "-i", "eth0", "-nn", "--immediate-mode", "-B", "16384",
+		"(tcp[13] & 4 != 0) or (ip6 and ip6[6] = 6 and ip6[53] & 4 != 0)")
+	cmd.Stdout = &out
+	pipe, err := cmd.StderrPipe()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	if err := c.StartCommand(host, cmd); err != nil {
+		c.t.Fatal(err)
+	}
+	var stop sync.Once
+	finish := func() string {
+		stop.Do(func() {
+			cmd.Process.Signal(unix.SIGINT)
+			b := make([]byte, 4096)
+			for {
+				n, err := pipe.Read(b)
+				progress.Write(b[:n])
+				if err != nil {
+					break
+				}
+			}
+			cmd.Wait()
+		})
+		return out.String()
+	}
+	c.t.Cleanup(func() { finish() })
+	b := make([]byte, 4096)
+	for !strings.Contains(progress.String(), "listening on") {
+		n, err := pipe.Read(b)
+		if err != nil {
+			c.t.Fatalf("tcpdump: %v: %s", err, progress.String())
+		}
+		progress.Write(b[:n])
+	}
+	return finish
+}
+
+// residentKB is the resident memory of a host's agent.
+func (c *cluster) residentKB(host string) (kb int) {
+	c.t.Helper()
+	pid := 0
+	for _, h := range c.Info().Hosts {
+		if h.Name == host {
+			pid = h.PIDs["agent"]
+		}
+	}
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	for line := range strings.Lines(string(b)) {
+		if strings.HasPrefix(line, "VmRSS:") {
+			fmt.Sscanf(strings.TrimPrefix(line, "VmRSS:"), "%d", &kb)
+		}
+	}
+	return kb
+}
+
+func (c *cluster) descriptors(host string) int {
+	c.t.Helper()
+	for _, h := range c.Info().Hosts {
+		if h.Name == host {
+			fds, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", h.PIDs["agent"]))
+			if err != nil {
+				c.t.Fatal(err)
+			}
+			return len(fds)
+		}
+	}
+	return 0
+}
+
+// connect makes n connections, each for one request, some at a time.
+func (c *cluster) connect(n, concurrently int) (failed []error) {
+	c.t.Helper()
+	h := c.client("client1")
+	h.Timeout = 30 * time.Second
+	var next atomic.Int64
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	url := c.urls("/bytes/100")[0]
+	for range concurrently {
+		wg.Go(func() {
+			for next.Add(1) <= int64(n) {
+				if err := download(c.t.Context(), h, url, 100); err != nil {
+					mu.Lock()
+					failed = append(failed, err)
+					mu.Unlock()
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return failed
+}
+
+func TestTwentyThousandConnections(t *testing.T) {
+	for _, o := range []lab.Options{
+		{Switch: lab.SwitchOVS, Steering: "conntrack"},
+		{Switch: lab.SwitchOVS, Steering: "flows"},
+	} {
+		t.Run(o.Steering, func(t *testing.T) {
+			c := up(t, o)
+			if failed := c.connect(2000, 64); len(failed) > 0 { // warm up, so that growth is growth
+				t.Fatalf("%d of 2000 failed, the first: %v", len(failed), failed[0])
+			}
+			agents := []string{"dispatcher1", "server1", "server2", "server3"}
+			memory, fds := make(map[string]int), make(map[string]int)
+			c.settle()
+			for _, h := range agents {
+				memory[h], fds[h] = c.residentKB(h), c.descriptors(h)
+			}
+			before := c.status()
+			resets := c.resets("client1")
+			begun := time.Now()
+			const n = 20_000
+			if failed := c.connect(n, 64); len(failed) > 0 {
+				t.Errorf("%d of %d requests failed, the first: %v", len(failed), n, failed[0])
+			}
+			t.Logf("%d connections in %v", n, time.Since(begun))
+			if seen := resets(); strings.Count(seen, "\n") > 0 {
+				t.Errorf("%d RSTs at the client, the first: %.300s", strings.Count(seen, "\n"), seen)
+			}
+			c.await(15*time.Second, func() string {
+				if s := c.status(); s.HandoffsCompleted-before.HandoffsCompleted < n {
+					return fmt.Sprintf("%d of %d connections were handed off", s.HandoffsCompleted-before.HandoffsCompleted, n)
+				}
+				return ""
+			})
+			if s := c.status(); s.HandoffsCompleted-before.HandoffsCompleted != n || s.HandoffsRolledBack != before.HandoffsRolledBack ||
+				s.HandoffsFailed != 0 || s.RequestsProxied != before.RequestsProxied {
+				t.Errorf("status before %v and after %v", before, s)
+			}
+			c.settle()
+			for _, h := range agents {
+				// The verdicts of a minute's hand-offs and the heap that the
+				// collector keeps for later take their part.
+				if now := c.residentKB(h); now > memory[h]+32<<10 {
+					t.Errorf("%s's agent grew from %d to %d KiB", h, memory[h], now)
+				}
+				if now := c.descriptors(h); now > fds[h]+8 {
+					t.Errorf("%s's agent had %d descriptors and now has %d", h, fds[h], now)
+				}
+			}
+		})
+	}
+}
+
+// settle waits until no session is left: no steering, no socket.
+func (c *cluster) settle() {
+	c.t.Helper()
+	c.await(30*time.Second, func() string {
+		if left := c.sessions(); len(left) > 0 {
+			return fmt.Sprintf("%d sessions are left, the first %v", len(left), left[0])
+		}
+		for _, h := range c.Info().Hosts {
+			if h.Role != lab.RoleServer && h.Role != lab.RoleDispatcher {
+				continue
+			}
+			out := c.exec(h.Name, "ss", "-Htn", "state", "connected", "exclude", "time-wait", "src", "172.31.0.0/24")
+			if strings.TrimSpace(out) != "" {
+				return fmt.Sprintf("sockets are left on %s: %.300s", h.Name, out)
+			}
+		}
+		return c.sessionRules()
+	})
+}
+
+// sessionRules returns what the switch still has for single sessions.
+func (c *cluster) sessionRules() string {
+	target := c.Info().Switch.OpenFlow
+	out, err := exec.CommandContext(context.Background(), "ovs-ofctl", "-O", "OpenFlow13", "dump-flows", target).CombinedOutput()
+	if err != nil {
+		return fmt.Sprintf("ovs-ofctl: %v: %s", err, out)
+	}
+	for line := range strings.Lines(string(out)) {
+		if strings.Contains(line, "cookie=0x53481") { // Shunt's, class session
+			return "a session rule is left: " + line
+		}
+	}
+	return ""
+}
