@@ -10,7 +10,9 @@ import (
 )
 
 // Dump reads the state of a frozen connection and leaves it as it is: frozen,
-// with all of its bytes. It can be repeated.
+// with all of its bytes. It can be repeated; of a connection with unsent bytes, a
+// second dump knows the peer's window only as far as it is used, and Activate asks
+// for the rest.
 //
 // It fails with ErrUnsupportedState if the connection cannot be moved; Thaw it and
 // go on where it is. A socket that is not in repair mode gives EPERM or EINVAL.
@@ -47,15 +49,43 @@ func (s *State) dump(fd int) error {
 	if err := s.dumpOptions(fd, &info); err != nil {
 		return err
 	}
-	// The send queue last, and it stays selected: while it is, the kernel keeps
-	// new bytes of this socket off the wire (tcp_write_xmit). Otherwise a timer or
-	// a finished transmission could send some after they were dumped as Unsent,
-	// and the peer's acknowledgement of what the restored socket has not sent
-	// would be refused by it.
 	if err := s.dumpReceived(fd); err != nil {
 		return err
 	}
-	return s.dumpSent(fd)
+	if info.Notsent_bytes == 0 {
+		return s.dumpSent(fd, 0)
+	}
+	return s.dumpUnsent(fd)
+}
+
+// dumpUnsent dumps the send queue when part of it was never sent.
+//
+// A timer, or the completion of an earlier transmission, could send some of it
+// later, and the restored socket would then refuse the peer's acknowledgement of
+// bytes that it believes unsent, for ever. So the window is closed after what is
+// in flight; Thaw opens it again.
+//
+// While the send queue is selected, the kernel takes every attempt to send for
+// part of a repair: it moves all unsent bytes among the sent ones, and sends
+// nothing. So their number is read before, and the receive queue is selected
+// afterwards. A rare thaw after such an event has to wait for retransmissions.
+func (s *State) dumpUnsent(fd int) error {
+	unsent, err := s.closeWindow(fd)
+	if err != nil {
+		return err
+	}
+	if err := s.dumpSent(fd, unsent); err != nil {
+		return err
+	}
+	if err := selectQueue(fd, recvQueue); err != nil {
+		return err
+	}
+	var info unix.TCPInfo
+	if err := getStruct(fd, unix.TCP_INFO, &info, "TCP_INFO"); err != nil {
+		return err
+	}
+	s.seen.notSent = info.Notsent_bytes
+	return nil
 }
 
 func (s *State) dumpAddrs(fd int) (err error) {
@@ -180,11 +210,10 @@ type progress struct {
 	bytesReceived uint64 // counts a FIN
 	bytesAcked    uint64
 	notSent       uint32
-	sndWnd        uint32
 }
 
 func progressOf(info *unix.TCPInfo) progress {
-	return progress{info.State, info.Bytes_received, info.Bytes_acked, info.Notsent_bytes, info.Snd_wnd}
+	return progress{info.State, info.Bytes_received, info.Bytes_acked, info.Notsent_bytes}
 }
 
 // Unchanged reports whether the frozen socket is still exactly as Dump found it.
@@ -209,6 +238,9 @@ func Progress(fd int) (rcvNxt, sndUna uint32, err error) {
 	var queued int
 	if err == nil {
 		queued, err = ioctlInt(fd, unix.SIOCOUTQ, "SIOCOUTQ")
+	}
+	if err == nil {
+		err = selectQueue(fd, recvQueue) // see dumpUnsent
 	}
 	if err != nil {
 		return 0, 0, fmt.Errorf("read the progress of a connection: %w", err)

@@ -46,7 +46,9 @@ func freeze(fd int) error {
 
 // Thaw ends what Freeze began: the connection goes on where it stood. With probe
 // it sends a window probe, which makes the peer say at once how far it has
-// received; that pays off when acknowledgements may have been dropped meanwhile.
+// received; that pays off when acknowledgements may have been dropped meanwhile. A
+// connection with unsent bytes is always probed, as Dump has hidden the peer's
+// window from it.
 //
 // SO_REUSEADDR, which leaving repair mode would clear, is set: without it a
 // listener on the same port could not be started again during the life of the
@@ -59,6 +61,26 @@ func Thaw(fd int, probe bool) error {
 }
 
 func thaw(fd int, probe bool) error {
+	inFlight, unsent, err := outQueue(fd)
+	if err != nil {
+		return err
+	}
+	if unsent == 0 {
+		return revive(fd, probe)
+	}
+	if err := openWindow(fd, inFlight); err != nil {
+		return err
+	}
+	if err := revive(fd, true); err != nil {
+		return err
+	}
+	// The event that would have sent the next bytes may have passed; this looks
+	// for bytes to send, and is the default.
+	return setInt(fd, unix.IPPROTO_TCP, unix.TCP_CORK, 0, "TCP_CORK")
+}
+
+// revive makes a frozen socket an ordinary one.
+func revive(fd int, probe bool) error {
 	// First the ears, so that the answer to the probe is heard.
 	if err := undeafen(fd); err != nil {
 		return err

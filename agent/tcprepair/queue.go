@@ -56,7 +56,8 @@ func (s *State) dumpReceived(fd int) (err error) {
 // the queue because they share a buffer with others: at most one buffer's worth.
 const sndSlack = 128 << 10
 
-func (s *State) dumpSent(fd int) (err error) {
+// dumpSent dumps the send queue, of which the last unsent bytes were never sent.
+func (s *State) dumpSent(fd, unsent int) (err error) {
 	if s.SndSeq, err = queueSeq(fd, sendQueue); err != nil {
 		return err
 	}
@@ -77,16 +78,54 @@ func (s *State) dumpSent(fd int) (err error) {
 	if got < queued {
 		return fmt.Errorf("peek the send queue: %d of %d bytes", got, queued)
 	}
-	unsent, err := ioctlInt(fd, unix.SIOCOUTQNSD, "SIOCOUTQNSD")
-	if err != nil {
-		return err
-	}
 	if unsent > MaxQueue || queued-unsent > MaxQueue {
 		return unsupported("%d bytes to send are more than %d", queued, MaxQueue)
 	}
 	s.Unacked = buf[got-queued : got-unsent : got-unsent]
 	s.Unsent = buf[got-unsent : got : got]
 	return nil
+}
+
+// closeWindow keeps a frozen socket from sending new bytes: it sets the peer's
+// window to what is in flight. It returns how many bytes were never sent.
+func (s *State) closeWindow(fd int) (unsent int, err error) {
+	inFlight, _, err := outQueue(fd)
+	if err != nil {
+		return 0, err
+	}
+	w := s.Window
+	w.SndWnd = min(w.SndWnd, uint32(inFlight))
+	if err := setStruct(fd, unix.TCP_REPAIR_WINDOW, &w, "TCP_REPAIR_WINDOW"); err != nil {
+		return 0, err
+	}
+	_, unsent, err = outQueue(fd)
+	return unsent, err
+}
+
+// openWindow makes up for closeWindow where the peer's window is not known any
+// more: it lets one more segment out, whose acknowledgement announces the window.
+func openWindow(fd, inFlight int) error {
+	mss, err := getInt(fd, unix.IPPROTO_TCP, unix.TCP_MAXSEG, "TCP_MAXSEG")
+	if err != nil {
+		return err
+	}
+	var w Window
+	if err := getStruct(fd, unix.TCP_REPAIR_WINDOW, &w, "TCP_REPAIR_WINDOW"); err != nil {
+		return err
+	}
+	w.SndWnd = max(w.SndWnd, min(w.MaxWindow, uint32(inFlight+mss)))
+	return setStruct(fd, unix.TCP_REPAIR_WINDOW, &w, "TCP_REPAIR_WINDOW")
+}
+
+// outQueue returns how many bytes of the send queue are in flight and how many
+// were never sent.
+func outQueue(fd int) (inFlight, unsent int, err error) {
+	// In this order: meanwhile bytes may be sent, but none are acknowledged.
+	if unsent, err = ioctlInt(fd, unix.SIOCOUTQNSD, "SIOCOUTQNSD"); err != nil {
+		return 0, 0, err
+	}
+	queued, err := ioctlInt(fd, unix.SIOCOUTQ, "SIOCOUTQ")
+	return queued - unsent, unsent, err
 }
 
 // Bounds of one write into a queue, in bytes. The kernel makes one buffer of it

@@ -229,7 +229,7 @@ func (s *State) restoreReadEnd(fd int) error {
 // retransmission timeout. A connection with nothing under way stays quiet.
 func Activate(fd int, s *State) error {
 	probe := len(s.Unacked)+len(s.Unsent) > 0 || s.Window.RcvWup != s.RcvSeq
-	err := thaw(fd, probe)
+	err := revive(fd, probe)
 	if err == nil && len(s.Unsent) > 0 {
 		if err = fill(fd, s.Unsent); err != nil {
 			err = fmt.Errorf("send what the source had not sent: %w", err)
