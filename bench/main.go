@@ -1,0 +1,170 @@
+// Command bench measures what a hand-off costs, beside a direct connection in
+// the same lab and the same minutes: Open vSwitch, three servers, a new
+// connection for each request. It prints medians and ratios; a machine's noise
+// hits both sides alike. See docs/benchmarks.md.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"slices"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/shunt-sdn/shunt/lab"
+)
+
+func main() {
+	if len(os.Args) > 1 && os.Args[1] == "probe" {
+		probe(os.Args[2:])
+		return
+	}
+	binary := flag.String("shunt", "bin/shunt", "the program to measure")
+	steering := flag.String("steering", "conntrack", "flows or conntrack")
+	rounds := flag.Int("rounds", 5, "measurements of each kind, in turn")
+	live := flag.Int("sessions", 50_000, "live sessions for the last table; 0 leaves it out")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, *binary, *steering, *rounds, *live); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// run measures in a lab of its own, which is gone afterwards.
+func run(ctx context.Context, binary, steering string, rounds, live int) (err error) {
+	l, err := lab.Up(ctx, lab.Options{Name: "bench", Switch: lab.SwitchOVS, Steering: steering, Binary: binary})
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if e := l.Down(context.WithoutCancel(ctx)); err == nil {
+			err = e
+		}
+	}()
+	b := &bench{lab: l, rounds: rounds}
+	if err := b.addedTime(ctx); err != nil {
+		return err
+	}
+	if live > 0 {
+		return b.liveSessions(ctx, live)
+	}
+	return nil
+}
+
+type bench struct {
+	lab    *lab.Lab
+	rounds int
+}
+
+func (b *bench) vip(path string) string {
+	return fmt.Sprintf("http://%s:%d%s", b.lab.Service().VIP, b.lab.Service().Port, path)
+}
+
+func (b *bench) direct(path string) string {
+	for _, h := range b.lab.Info().Hosts {
+		if h.Role == lab.RoleServer {
+			return fmt.Sprintf("http://%s:%d%s", h.Addresses[0], b.lab.Service().Port, path)
+		}
+	}
+	return ""
+}
+
+// probe runs n requests in the client's namespace and returns how long each
+// took, from connect to the last octet.
+func (b *bench) probe(ctx context.Context, url string, size, n int) ([]time.Duration, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.CommandContext(ctx, self, "probe", url, strconv.Itoa(size), strconv.Itoa(n))
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := b.lab.StartCommand("client1", cmd); err != nil {
+		return nil, err
+	}
+	var took []time.Duration
+	decodeErr := json.NewDecoder(out).Decode(&took)
+	if err := cmd.Wait(); err != nil {
+		return nil, fmt.Errorf("%s: %w", url, err)
+	}
+	return took, decodeErr
+}
+
+// quantile of a sorted list.
+func quantile(d []time.Duration, q float64) time.Duration { return d[int(q*float64(len(d)-1))] }
+
+func (b *bench) addedTime(ctx context.Context) error {
+	fmt.Println("Time from connect to the last octet, new connection per request, milliseconds")
+	fmt.Printf("%10s %8s %14s %14s %14s %14s %10s\n", "size", "requests", "direct p50", "handed off p50", "added p50", "handed off p99", "ratio")
+	for _, c := range []struct{ size, n int }{{100, 500}, {16 << 20, 15}} {
+		path := fmt.Sprintf("/bytes/%d", c.size)
+		var direct, handed []time.Duration
+		for range b.rounds {
+			d, err := b.probe(ctx, b.direct(path), c.size, c.n)
+			if err != nil {
+				return err
+			}
+			h, err := b.probe(ctx, b.vip(path), c.size, c.n)
+			if err != nil {
+				return err
+			}
+			direct, handed = append(direct, d...), append(handed, h...)
+		}
+		slices.Sort(direct)
+		slices.Sort(handed)
+		d, h := quantile(direct, 0.5), quantile(handed, 0.5)
+		fmt.Printf("%10d %8d %14s %14s %14s %14s %10.2f\n", c.size, len(handed), ms(d), ms(h), ms(h-d), ms(quantile(handed, 0.99)), float64(h)/float64(d))
+	}
+	return nil
+}
+
+// liveSessions measures the same small request with and without n sessions that
+// live meanwhile: keep-alive connections that were handed off and are idle.
+func (b *bench) liveSessions(ctx context.Context, n int) error {
+	const size = 100
+	path := fmt.Sprintf("/bytes/%d", size)
+	idle, err := b.rounded(ctx, path, size)
+	if err != nil {
+		return err
+	}
+	holder, err := b.hold(ctx, n)
+	if err != nil {
+		return err
+	}
+	defer holder.release()
+	busy, err := b.rounded(ctx, path, size)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("\nThe same for %d octets while other sessions live\n%10s %14s\n%10d %14s\n%10d %14s\nratio %.2f\n",
+		size, "sessions", "p50", 0, ms(idle), n, ms(busy), float64(busy)/float64(idle))
+	return nil
+}
+
+func (b *bench) rounded(ctx context.Context, path string, size int) (time.Duration, error) {
+	var all []time.Duration
+	for range b.rounds {
+		d, err := b.probe(ctx, b.vip(path), size, 500)
+		if err != nil {
+			return 0, err
+		}
+		all = append(all, d...)
+	}
+	slices.Sort(all)
+	return quantile(all, 0.5), nil
+}
+
+func ms(d time.Duration) string {
+	return strconv.FormatFloat(float64(d.Microseconds())/1000, 'f', 3, 64)
+}

@@ -1,0 +1,208 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"os"
+	"os/exec"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// probe is the process inside the client's namespace: either
+//
+//	probe URL SIZE N      N requests one after the other; prints their times
+//	probe hold ADDR N     N idle keep-alive connections until its input ends
+func probe(args []string) {
+	var err error
+	if args[0] == "hold" {
+		err = hold(args[1], args[2])
+	} else {
+		err = fetch(args[0], args[1], args[2])
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "probe:", err)
+		os.Exit(1)
+	}
+}
+
+func fetch(target, size, count string) error {
+	u, err := url.Parse(target)
+	if err != nil {
+		return err
+	}
+	want, err := strconv.Atoi(size)
+	if err != nil {
+		return err
+	}
+	n, err := strconv.Atoi(count)
+	if err != nil {
+		return err
+	}
+	request := fmt.Sprintf("GET %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n", u.Path, u.Host)
+	took := make([]time.Duration, 0, n)
+	for range n {
+		begun := time.Now()
+		got, err := once(u.Host, request)
+		if err != nil {
+			return err
+		}
+		if got != want {
+			return fmt.Errorf("%s: %d octets, want %d", target, got, want)
+		}
+		took = append(took, time.Since(begun))
+	}
+	return json.NewEncoder(os.Stdout).Encode(took)
+}
+
+// once makes one request and counts the octets of the answer's body. It reads
+// them as a client does that has better things to do than to look at them.
+func once(host, request string) (int, error) {
+	c, err := net.Dial("tcp", host)
+	if err != nil {
+		return 0, err
+	}
+	defer c.Close()
+	if _, err := io.WriteString(c, request); err != nil {
+		return 0, err
+	}
+	r := bufio.NewReaderSize(c, 256<<10)
+	resp, err := http.ReadResponse(r, nil)
+	if err != nil {
+		return 0, err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return 0, errors.New(resp.Status)
+	}
+	n, err := io.Copy(io.Discard, resp.Body)
+	return int(n), err
+}
+
+// perAddress is how many connections one client address makes: within
+// net.ipv4.ip_local_port_range's default of 28,232 ports.
+const perAddress = 20_000
+
+// holdFrom is where the held connections' client addresses begin, inside the
+// clients' network of the lab.
+var holdFrom = netip.MustParseAddr("10.10.1.200")
+
+func hold(target, count string) error {
+	n, err := strconv.Atoi(count)
+	if err != nil {
+		return err
+	}
+	limit := &unix.Rlimit{Cur: uint64(n) + 1000, Max: uint64(n) + 1000}
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, limit); err != nil {
+		return fmt.Errorf("raise the limit of open files to %d: %w", limit.Max, err)
+	}
+	var made atomic.Int64
+	var wg sync.WaitGroup
+	errs := make(chan error, 32)
+	conns := make([]net.Conn, n)
+	for w := range 32 {
+		wg.Go(func() {
+			for i := w; i < n; i += 32 {
+				c, err := holdOne(target, i/perAddress)
+				if err != nil {
+					errs <- fmt.Errorf("connection %d: %w", i, err)
+					return
+				}
+				conns[i] = c
+				made.Add(1)
+			}
+		})
+	}
+	wg.Wait()
+	select {
+	case err := <-errs:
+		return err
+	default:
+	}
+	fmt.Println("held", made.Load())
+	io.Copy(io.Discard, os.Stdin)
+	for _, c := range conns {
+		c.Close()
+	}
+	return nil
+}
+
+func holdOne(target string, address int) (net.Conn, error) {
+	from := holdFrom
+	for range address {
+		from = from.Next()
+	}
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: from.AsSlice()}, Timeout: 10 * time.Second, KeepAlive: -1}
+	c, err := d.Dial("tcp", target)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := fmt.Fprintf(c, "GET /bytes/1 HTTP/1.1\r\nHost: %s\r\n\r\n", target); err != nil {
+		return c, err
+	}
+	r := bufio.NewReaderSize(c, 512)
+	resp, err := http.ReadResponse(r, nil)
+	if err != nil {
+		return c, err
+	}
+	_, err = io.Copy(io.Discard, resp.Body)
+	return c, err
+}
+
+// holder is a running `probe hold`.
+type holder struct {
+	cmd *exec.Cmd
+	in  io.Closer
+}
+
+func (h *holder) release() {
+	h.in.Close()
+	h.cmd.Wait()
+}
+
+// hold gives the client more addresses and has it make n idle sessions.
+func (b *bench) hold(ctx context.Context, n int) (*holder, error) {
+	at := holdFrom
+	for range (n + perAddress - 1) / perAddress {
+		if out, err := b.lab.Exec(ctx, "client1", "ip", "addr", "add", at.String()+"/24", "dev", "eth0"); err != nil {
+			return nil, fmt.Errorf("give the client another address: %w: %s", err, out)
+		}
+		at = at.Next()
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.CommandContext(ctx, self, "probe", "hold", net.JoinHostPort(b.lab.Service().VIP.String(), strconv.Itoa(int(b.lab.Service().Port))), strconv.Itoa(n))
+	cmd.Stderr = os.Stderr
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := b.lab.StartCommand("client1", cmd); err != nil {
+		return nil, err
+	}
+	h := &holder{cmd, in}
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		h.release()
+		return nil, fmt.Errorf("hold %d sessions: %w", n, err)
+	}
+	fmt.Print(line)
+	return h, nil
+}
