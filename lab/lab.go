@@ -73,3 +73,17 @@ func (l *Lab) Do(host string, f func() error) error {
 	}
 	return netns.Do(h.Netns, f)
 }
+
+// Counters reads the octets through a host's data interface.
+func (l *Lab) Counters(host string) (netns.Counters, error) {
+	h, err := l.st.host(host)
+	if err != nil {
+		return netns.Counters{}, err
+	}
+	s, err := netns.OpenStack(h.Netns)
+	if err != nil {
+		return netns.Counters{}, err
+	}
+	defer s.Close()
+	return s.Counters(DataLink)
+}

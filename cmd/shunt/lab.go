@@ -28,7 +28,7 @@ a controller, each in a network namespace, with real web servers behind a
 virtual IP. It needs root and belongs to the machine: it stays until "lab down".`,
 		Args: cobra.NoArgs,
 	}
-	cmd.AddCommand(newLabUp(), newLabDown(), newLabList(), newLabInfo(), newLabExec(), newLabKill(), newLabStart(), newLabApp())
+	cmd.AddCommand(newLabUp(), newLabDown(), newLabList(), newLabInfo(), newLabExec(), newLabKill(), newLabStart(), newLabDemo(), newLabApp())
 	return cmd
 }
 
