@@ -2,9 +2,11 @@ package handoff
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"os"
+	"sync/atomic"
 
 	"github.com/shunt-sdn/shunt/internal/handoffproto"
 )
@@ -21,14 +23,41 @@ type Session struct {
 // Conn is a connection that was handed over.
 type Conn struct {
 	*net.TCPConn
-	session Session
+	session  Session
+	listener *Listener
+	waiting  atomic.Bool // for its first answer, or its end
+}
+
+// Write writes to the connection.
+func (c *Conn) Write(b []byte) (int, error) {
+	c.answered()
+	return c.TCPConn.Write(b)
+}
+
+// ReadFrom writes what r has, without copying if r is a file or a TCP connection.
+func (c *Conn) ReadFrom(r io.Reader) (int64, error) {
+	c.answered()
+	return c.TCPConn.ReadFrom(r)
+}
+
+// Close closes the connection.
+func (c *Conn) Close() error {
+	c.answered()
+	return c.TCPConn.Close()
+}
+
+// answered tells Drain that it need not wait for this connection any longer.
+func (c *Conn) answered() {
+	if c.waiting.Load() && c.waiting.CompareAndSwap(true, false) {
+		c.listener.countWaiting(-1)
+	}
 }
 
 // Session returns what the agent said about the connection.
 func (c *Conn) Session() Session { return c.session }
 
 // newConn makes a connection of a descriptor and takes ownership of it.
-func newConn(s handoffproto.Session, fd int) (*Conn, error) {
+func (l *Listener) newConn(s handoffproto.Session, fd int) (*Conn, error) {
 	f := os.NewFile(uintptr(fd), "session")
 	defer f.Close()
 	c, err := net.FileConn(f) // makes a duplicate
@@ -40,7 +69,10 @@ func newConn(s handoffproto.Session, fd int) (*Conn, error) {
 		c.Close()
 		return nil, fmt.Errorf("handoff: take over session %s of %v: the agent sent a %T, not a TCP connection", s.ID, s.Client, c)
 	}
-	return &Conn{TCPConn: tcp, session: Session(s)}, nil
+	conn := &Conn{TCPConn: tcp, session: Session(s), listener: l}
+	conn.waiting.Store(true)
+	l.countWaiting(1)
+	return conn, nil
 }
 
 // lostError says that a session was lost here. The next one may do better.

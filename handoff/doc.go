@@ -19,9 +19,12 @@
 // restarted or killed at any time: the listener connects again by itself.
 // While no agent is there, Accept waits.
 //
-// Close takes no more sessions. Those that the agent had already handed over
-// when Close was called are not lost: Accept returns them, and then
-// net.ErrClosed. So http.Server.Shutdown answers every request, and the agent
-// tells dispatchers at once to choose another server. Sessions that nobody accepts within
-// five seconds of Close are reset.
+// Close takes no more sessions, and the agent tells dispatchers at once to
+// choose another server. Sessions that it had already handed over when Close
+// was called are not lost: Accept returns them, and then net.ErrClosed. Those
+// that nobody accepts within five seconds of Close are reset.
+//
+// A program that shall end without dropping a request calls Drain, which closes
+// the listener and waits until all these have their answers, before
+// http.Server.Shutdown.
 package handoff

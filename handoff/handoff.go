@@ -55,12 +55,12 @@ type Listener struct {
 	mu      sync.Mutex
 	agent   *net.UnixConn // nil while there is none; guarded by mu
 	abandon *time.Timer   // set by Close; guarded by mu
+	empty   bool          // closed, and nothing is left for Accept; guarded by mu
+	waiting int           // connections not answered yet; guarded by mu
+	drained chan struct{} // closed once empty and nobody waits
 }
 
 var _ net.Listener = (*Listener)(nil)
-
-// linger is how long after Close sessions wait for Accept.
-const linger = 5 * time.Second
 
 // Listen returns a listener for the sessions that the agent hands over. It
 // tries once to connect to the agent, for as long as ctx lets it, but an agent
@@ -89,6 +89,7 @@ func Listen(ctx context.Context, opt Options) (*Listener, error) {
 		turn:      make(chan struct{}, 1),
 		closing:   make(chan struct{}),
 		abandoned: make(chan struct{}),
+		drained:   make(chan struct{}),
 	}
 	if err := l.connect(ctx); err != nil {
 		if permanent(err) {
@@ -131,28 +132,6 @@ func (l *Listener) Accept() (net.Conn, error) {
 	c, err := l.receive()
 	l.turn <- struct{}{}
 	return c, err
-}
-
-// Close takes no more connections, closes Direct and returns its error. Accept
-// returns what had been handed over before, then net.ErrClosed.
-func (l *Listener) Close() error {
-	l.closeOnce.Do(func() {
-		l.mu.Lock()
-		close(l.closing)
-		l.abandon = time.AfterFunc(linger, l.giveUp)
-		if l.agent != nil {
-			// From here on the agent cannot send, and knows it. Accept reads
-			// what is in the queue and then finds its end.
-			l.agent.CloseRead()
-			l.agent.CloseWrite()
-		}
-		l.mu.Unlock()
-		if l.opt.Direct != nil {
-			l.closeErr = l.opt.Direct.Close()
-		}
-		l.wake()
-	})
-	return l.closeErr
 }
 
 func (l *Listener) isClosing() bool {

@@ -57,7 +57,7 @@ func (l *Listener) receive() (net.Conn, error) {
 func (l *Listener) take(f handoffproto.Frame, fd int) (net.Conn, error) {
 	switch f := f.(type) {
 	case handoffproto.Session:
-		c, err := newConn(f, fd)
+		c, err := l.newConn(f, fd)
 		if err != nil {
 			return nil, &lostError{err}
 		}
