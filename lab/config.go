@@ -64,7 +64,7 @@ func (l *Lab) controllerConfig() object {
 		"services": []object{{"name": l.st.Service.Name, "vips": l.st.Service.VIPs(), "port": l.st.Service.Port}},
 	}
 	l.trust(c, ControllerHost)
-	if o.TLS && o.Switch == SwitchOVS {
+	if o.TLS {
 		c["openflow_tls"] = true
 	}
 	return c

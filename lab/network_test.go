@@ -2,6 +2,7 @@ package lab
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"github.com/shunt-sdn/shunt/internal/testnet"
+	"github.com/shunt-sdn/shunt/internal/tlsconf"
 	"github.com/shunt-sdn/shunt/lab/app"
 	"github.com/shunt-sdn/shunt/lab/netns"
 )
@@ -212,4 +214,41 @@ func (l *Lab) command(t *testing.T, host string, args ...string) *exec.Cmd {
 		t.Fatal(err)
 	}
 	return cmd
+}
+
+func TestOpenVSwitchConnectsWithACertificate(t *testing.T) {
+	testnet.NeedProgram(t, "ovs-vswitchd")
+	l := bare(t, Options{Switch: SwitchOVS, TLS: true, Servers: 1})
+	if err := l.certify(); err != nil {
+		t.Fatal(err)
+	}
+	trust := tlsconf.Files{Cert: l.paths.certificate(ControllerHost), Key: l.paths.key(ControllerHost), CA: l.paths.authority()}
+	conf, err := trust.Server()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var plain net.Listener
+	if err := l.Do(ControllerHost, func() (err error) { plain, err = net.Listen("tcp", controllerAddress(openflowPort)); return err }); err != nil {
+		t.Fatal(err)
+	}
+	listener := tls.NewListener(plain, conf)
+	defer listener.Close()
+	if err := l.startOVS(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	plain.(*net.TCPListener).SetDeadline(time.Now().Add(10 * time.Second))
+	c, err := listener.Accept()
+	if err != nil {
+		t.Fatalf("wait for the switch: %v", err)
+	}
+	defer c.Close()
+	hello := make([]byte, 8)
+	c.SetReadDeadline(time.Now().Add(10 * time.Second))
+	if _, err := io.ReadFull(c, hello); err != nil {
+		t.Fatalf("read the switch's first message: %v", err)
+	}
+	peer := c.(*tls.Conn).ConnectionState().PeerCertificates[0].Subject.CommonName
+	if hello[1] != 0 || peer != SwitchHost {
+		t.Errorf("the first message is %x from %q, want a HELLO from %q", hello, peer, SwitchHost)
+	}
 }

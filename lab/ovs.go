@@ -136,7 +136,7 @@ func (l *Lab) ports() []string {
 // openflowTarget is what the switch connects to, as Open vSwitch writes it.
 func (l *Lab) openflowTarget() string {
 	proto := "tcp"
-	if l.st.Options.TLS && l.st.Options.Switch == SwitchOVS {
+	if l.st.Options.TLS {
 		proto = "ssl"
 	}
 	return proto + ":" + controllerAddress(openflowPort)

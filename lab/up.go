@@ -103,6 +103,11 @@ func (l *Lab) startSim() error {
 	for _, p := range l.ports() {
 		args = append(args, "--port", p)
 	}
+	if l.st.Options.TLS {
+		args = append(args, "--tls-cert", l.paths.certificate(SwitchHost), "--tls-key", l.paths.key(SwitchHost), "--tls-ca", l.paths.authority())
+	} else {
+		args = append(args, "--insecure")
+	}
 	return l.launch(SwitchHost, "switchsim", args...)
 }
 
