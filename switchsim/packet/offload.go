@@ -51,15 +51,16 @@ func (o Offload) Encode(b []byte) {
 // field then holds the sum of the pseudo-header only, not complemented.
 func (o Offload) Partial() bool { return o.Flags&flagNeedsChecksum != 0 }
 
-// shift moves the offsets after octets were put in (n > 0) or taken out (n < 0)
-// before the transport header.
-func (o *Offload) shift(n int) {
+// Shifted returns o for a frame that got n octets more (or, n < 0, fewer) before
+// its transport header.
+func (o Offload) Shifted(n int) Offload {
 	if o.Partial() {
 		o.ChecksumStart = uint16(int(o.ChecksumStart) + n)
 	}
 	if o.GSOType != gsoNone {
 		o.HeaderLen = uint16(int(o.HeaderLen) + n)
 	}
+	return o
 }
 
 // Complete finishes a partial checksum in the frame, as for a copy that leaves

@@ -231,7 +231,7 @@ func (p *Packet) PushVLAN() {
 		return
 	}
 	p.Data = slices.Insert(slices.Clip(p.Data), 12, 0x81, 0x00, 0, 0)
-	p.Offload.shift(4)
+	p.Offload = p.Offload.Shifted(4)
 	p.reparse()
 }
 
@@ -241,7 +241,7 @@ func (p *Packet) PopVLAN() {
 		return
 	}
 	p.Data = slices.Delete(p.Data, 12, 16)
-	p.Offload.shift(-4)
+	p.Offload = p.Offload.Shifted(-4)
 	p.reparse()
 }
 

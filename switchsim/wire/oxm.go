@@ -3,6 +3,7 @@ package wire
 import (
 	"bytes"
 	"encoding/binary"
+	"slices"
 
 	"github.com/shunt-sdn/shunt/switchsim/packet"
 )
@@ -285,4 +286,25 @@ func allZero(b []byte) bool {
 		}
 	}
 	return true
+}
+
+// Headers returns the OXM headers of the fields that can be matched on and of
+// those that can be written, in rising order.
+func (d Decoder) Headers() (match, settable []uint32) {
+	for id, spec := range oxmFields {
+		if spec.nicira && d.NoNicira {
+			continue
+		}
+		header := id<<9 | uint32(spec.field.Width())
+		if spec.settable {
+			settable = append(settable, header)
+		}
+		if spec.maskable {
+			header = id<<9 | 0x100 | uint32(2*spec.field.Width())
+		}
+		match = append(match, header)
+	}
+	slices.Sort(match)
+	slices.Sort(settable)
+	return match, settable
 }
