@@ -163,6 +163,9 @@ func TestDetachLeavesNothing(t *testing.T) {
 				t.Fatal(err)
 			}
 			x.wantAttached(0, 0)
+			if err := x.g.Close(); err != nil {
+				t.Errorf("Close after Detach: %v", err)
+			}
 			x.open(Options{MaxDivert: 1024, ForceClsact: force})
 			if _, ok, err := x.g.Diverted(stray(families[0]), families[0].session); ok || err != nil {
 				t.Errorf("diverted %v, %v after a clean stop", ok, err)
@@ -371,5 +374,36 @@ func TestAdoptionDoesNotInterruptTransfers(t *testing.T) {
 				t.Errorf("node a counts %+v and sent %d RSTs", c, n.a.resets())
 			}
 		})
+	}
+}
+
+func TestNoDescriptorIsLeaked(t *testing.T) {
+	x := lone(t)
+	open := func() int {
+		fds, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(fds)
+	}
+	x.open(Options{MaxDivert: 1024}) // also what the library keeps for good
+	x.g.Close()
+	before := open()
+	for i := range 20 {
+		force := i%2 == 1 // adopts from the other hook each time
+		x.Do(func() error {
+			g, err := Open(Options{Interface: "eth0", MaxDivert: 1024, ForceClsact: force, Log: quiet})
+			if err != nil {
+				return err
+			}
+			if i == 10 {
+				return g.Detach()
+			}
+			return g.Close()
+		})
+		x.Try(func() error { _, err := Open(Options{Interface: "lo", Log: quiet}); return err })
+	}
+	if after := open(); after > before {
+		t.Errorf("%d descriptors before, %d after", before, after)
 	}
 }

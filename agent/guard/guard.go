@@ -32,7 +32,7 @@ type Options struct {
 }
 
 // Guard is the guard on one interface. Its methods may be called concurrently,
-// but none together with or after Close and Detach.
+// but none together with or after Close and Detach; Close again does nothing.
 type Guard struct {
 	name string // of the interface
 	log  *slog.Logger
@@ -158,14 +158,17 @@ func (g *Guard) Close() error {
 	var errs []error
 	if g.prog != nil {
 		errs = append(errs, g.prog.Close())
+		g.prog = nil
 	}
-	for _, m := range []*ebpf.Map{g.divert, g.homes, g.pools, g.counters} {
-		if m != nil {
-			errs = append(errs, m.Close())
+	for _, m := range []**ebpf.Map{&g.divert, &g.homes, &g.pools, &g.counters} {
+		if *m != nil {
+			errs = append(errs, (*m).Close())
+			*m = nil
 		}
 	}
 	if g.nl != nil {
 		g.nl.Close()
+		g.nl = nil
 	}
 	if g.ns.IsOpen() {
 		errs = append(errs, g.ns.Close())

@@ -118,7 +118,8 @@ func (r *Routes) Close() error {
 	return errors.Join(errs...)
 }
 
-// Leave closes the handle and keeps the routes, for a restart.
+// Leave closes the handle and keeps the routes, for a restart. After Close it
+// does nothing.
 func (r *Routes) Leave() error {
 	r.nl.Close()
 	return nil

@@ -168,6 +168,9 @@ func TestRoutesOfACrashedAgentAreAdopted(t *testing.T) {
 		t.Fatal(err)
 	}
 	equal(t, "after a clean stop", local(t, ns, Protocol))
+	if err := r.Leave(); err != nil {
+		t.Errorf("Leave after Close: %v", err)
+	}
 }
 
 func TestRoutesOfOthersAreLeftAlone(t *testing.T) {

@@ -1,5 +1,5 @@
 // Package sockdiag reads and ends TCP sockets through the kernel's sock_diag
-// netlink family: it lists the sockets on session addresses, announces when
+// netlink family: it lists or finds those on session addresses, announces when
 // one is destroyed, and destroys one.
 //
 // The kernel is the truth about sessions: after a restart, and after the

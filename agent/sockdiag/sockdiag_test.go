@@ -102,8 +102,8 @@ func list(t *testing.T, ns *testnet.NS, pools []netip.Prefix) (sockets []Socket)
 	return sockets
 }
 
-// find waits for the socket to be listed in the state.
-func find(t *testing.T, ns *testnet.NS, pools []netip.Prefix, c conn, state uint8) Socket {
+// await waits for the socket to be listed in the state.
+func await(t *testing.T, ns *testnet.NS, pools []netip.Prefix, c conn, state uint8) Socket {
 	t.Helper()
 	for deadline := time.Now().Add(5 * time.Second); ; {
 		sockets := list(t, ns, pools)
@@ -154,14 +154,14 @@ func TestListShowsEveryStateButListen(t *testing.T) {
 			l := listen(t, ns, "tcp", f.session)
 			c := connect(t, ns, l, f.session)
 			c.client.CloseWrite()
-			find(t, ns, f.pools, c, CloseWait)
+			await(t, ns, f.pools, c, CloseWait)
 			c.server.Close()
 			c.client.Close()
 			c = connect(t, ns, l, f.session)
 			c.server.CloseWrite()
-			find(t, ns, f.pools, c, FinWait2)
+			await(t, ns, f.pools, c, FinWait2)
 			c.client.Close()
-			if s := find(t, ns, f.pools, c, TimeWait); s.Inode != 0 {
+			if s := await(t, ns, f.pools, c, TimeWait); s.Inode != 0 {
 				t.Errorf("a socket in TIME-WAIT has inode %d", s.Inode)
 			}
 			for _, s := range list(t, ns, f.pools) {
@@ -258,7 +258,7 @@ func TestTheEndIsAnnouncedAtEntryIntoTimeWait(t *testing.T) {
 			io.Copy(io.Discard, c.client)
 			c.client.Close()
 			wantEnd(t, events, c)
-			find(t, ns, f.pools, c, TimeWait)
+			await(t, ns, f.pools, c, TimeWait)
 		})
 	}
 }
@@ -282,7 +282,7 @@ func TestTheEndOfAKilledProcessesSocketIsAnnounced(t *testing.T) {
 			}
 			file.Close()
 			c.server.Close() // the process has it now
-			if s := find(t, ns, f.pools, c, Established); s.Inode == 0 {
+			if s := await(t, ns, f.pools, c, Established); s.Inode == 0 {
 				t.Fatal("the process does not have the socket")
 			}
 			if err := cmd.Process.Kill(); err != nil {
@@ -317,7 +317,7 @@ func TestTheEndOfADisconnectedSocketHasNoRemotePort(t *testing.T) {
 				l := listen(t, ns, "tcp", f.session)
 				events := watch(t, ns, f.pools)
 				c := connect(t, ns, l, f.session)
-				s := find(t, ns, f.pools, c, Established)
+				s := await(t, ns, f.pools, c, Established)
 				if err := how.prepare(c.server); err != nil {
 					t.Fatal(err)
 				}
@@ -360,57 +360,5 @@ func TestLostEventsAreAnnounced(t *testing.T) {
 	})
 	if err != nil || !overrun {
 		t.Errorf("events were lost, and Run said overrun: %v, error %v", overrun, err)
-	}
-}
-
-func TestDestroyResetsTheConnection(t *testing.T) {
-	for _, f := range families {
-		for _, listener := range []string{f.session, ":80"} {
-			t.Run(f.name+" "+listener, func(t *testing.T) {
-				ns := host(t)
-				l := listen(t, ns, "tcp", listener)
-				c, other := connect(t, ns, l, f.session), connect(t, ns, l, f.session)
-				ns.Do(func() error { return Destroy(c.local, c.remote) })
-				if _, err := c.client.Read(make([]byte, 1)); !errors.Is(err, unix.ECONNRESET) {
-					t.Errorf("the peer reads %v, want a reset", err)
-				}
-				if _, err := c.server.Read(make([]byte, 1)); !errors.Is(err, unix.ECONNABORTED) {
-					t.Errorf("the owner reads %v, want an abort", err)
-				}
-				if _, err := other.client.Write([]byte("x")); err != nil {
-					t.Errorf("another connection: %v", err)
-				}
-				if _, err := other.server.Read(make([]byte, 1)); err != nil {
-					t.Errorf("another connection: %v", err)
-				}
-				if err := ns.Try(func() error { return Destroy(c.local, c.remote) }); !errors.Is(err, ErrNotFound) {
-					t.Errorf("Destroy of what is gone: %v, want ErrNotFound", err)
-				}
-				connect(t, ns, l, f.session) // the listener lives
-			})
-		}
-	}
-}
-
-func TestDestroyWithoutAConnectionSparesTheListener(t *testing.T) {
-	for _, f := range families {
-		t.Run(f.name, func(t *testing.T) {
-			ns := host(t)
-			l := listen(t, ns, "tcp", f.session)
-			local := netip.MustParseAddrPort(f.session)
-			for _, remote := range []netip.AddrPort{netip.AddrPortFrom(local.Addr(), 9), netip.AddrPortFrom(local.Addr(), 0)} {
-				if err := ns.Try(func() error { return Destroy(local, remote) }); !errors.Is(err, ErrNotFound) {
-					t.Errorf("Destroy(%s, %s): %v, want ErrNotFound", local, remote, err)
-				}
-			}
-			connect(t, ns, l, f.session)
-		})
-	}
-}
-
-func TestDestroyRefusesAddressesOfTwoFamilies(t *testing.T) {
-	err := Destroy(netip.MustParseAddrPort("10.9.0.1:80"), netip.MustParseAddrPort("[fd09::1]:80"))
-	if err == nil || errors.Is(err, ErrNotFound) {
-		t.Errorf("got %v", err)
 	}
 }
