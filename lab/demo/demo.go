@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"time"
 
 	"github.com/shunt-sdn/shunt/lab"
@@ -47,11 +48,12 @@ func Run(ctx context.Context, o lab.Options, plan Plan, out io.Writer) (err erro
 	}()
 	fmt.Fprintf(out, "Ready after %.1f s: service http://%s, steering by %s.\n\n", time.Since(begin).Seconds(), l.Service().VIP, l.Info().Switch.Steering)
 
-	run := &run{lab: l, plan: plan, out: out, host: "client1"}
+	service := netip.AddrPortFrom(l.Service().VIP, l.Service().Port)
+	run := &run{lab: l, plan: plan, out: out, base: "http://" + service.String(), answers: map[string]*answer{}}
 	if err := run.snapshot(ctx, &run.before); err != nil {
 		return err
 	}
-	if err := run.transfers(ctx); err != nil {
+	if err := run.transfers(ctx, l.Client("client1")); err != nil {
 		return err
 	}
 	if err := run.settle(ctx); err != nil {

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/netip"
 	"sync"
 	"sync/atomic"
 
@@ -23,7 +22,7 @@ type run struct {
 	lab  *lab.Lab
 	plan Plan
 	out  io.Writer
-	host string // the client
+	base string // the service's URL
 
 	before, after snapshot
 
@@ -41,15 +40,8 @@ type answer struct {
 	octetsUploads int64 // of bodies, received
 }
 
-func (r *run) url(path string) string {
-	s := r.lab.Service()
-	return "http://" + netip.AddrPortFrom(s.VIP, s.Port).String() + path
-}
-
 // transfers carries the plan out.
-func (r *run) transfers(ctx context.Context) error {
-	r.answers = map[string]*answer{}
-	client := r.lab.Client(r.host)
+func (r *run) transfers(ctx context.Context, client *http.Client) error {
 	if err := r.smallRequests(ctx, client); err != nil {
 		return fmt.Errorf("small requests: %w", err)
 	}
@@ -141,7 +133,7 @@ func (r *run) upload(ctx context.Context, client *http.Client) error {
 
 // do sends a request; an answer that is not 200 is an error.
 func (r *run) do(ctx context.Context, client *http.Client, method, path string, body io.Reader, length int64) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, method, r.url(path), body)
+	req, err := http.NewRequestWithContext(ctx, method, r.base+path, body)
 	if err != nil {
 		return nil, err
 	}
