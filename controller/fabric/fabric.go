@@ -1,0 +1,390 @@
+package fabric
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/shunt-sdn/shunt/controller/openflow"
+	"github.com/shunt-sdn/shunt/controller/pipeline"
+	"github.com/shunt-sdn/shunt/controller/steering"
+)
+
+// A Fabric drives the configured switches. Its methods may be called before,
+// during and after Run, from any goroutine.
+type Fabric struct {
+	cfg     Config
+	log     *slog.Logger
+	devices []*device
+
+	mu       sync.Mutex
+	topology Topology // the last one set; guarded by mu
+}
+
+const (
+	tickEvery    = 50 * time.Millisecond
+	dialAtLeast  = 200 * time.Millisecond // between attempts
+	dialAtMost   = 5 * time.Second
+	shakeTimeout = 10 * time.Second
+)
+
+// Run serves the switches until ctx ends, and returns then or when l fails. l is
+// where switches dial in; nil if none does. tlsConfig is for dialling switches
+// by "ssl:". All goroutines of the fabric have ended when it returns.
+func (f *Fabric) Run(ctx context.Context, l net.Listener, tlsConfig *tls.Config) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel(context.Canceled)
+	wg.Go(func() { f.tick(ctx) })
+	for _, d := range f.devices {
+		if d.cfg.Connect != "" {
+			wg.Go(func() { f.dial(ctx, d, tlsConfig) })
+		}
+	}
+	if l != nil {
+		stop := context.AfterFunc(ctx, func() { l.Close() })
+		defer stop()
+		wg.Go(func() {
+			if err := f.accept(ctx, l, &wg); err != nil {
+				cancel(err)
+			}
+		})
+	}
+	<-ctx.Done()
+	return context.Cause(ctx)
+}
+
+func (f *Fabric) tick(ctx context.Context) {
+	t := time.NewTicker(tickEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+			for _, d := range f.devices {
+				d.sessions.Tick()
+			}
+		}
+	}
+}
+
+func (f *Fabric) accept(ctx context.Context, l net.Listener, wg *sync.WaitGroup) error {
+	for {
+		nc, err := l.Accept()
+		switch {
+		case ctx.Err() != nil:
+			if err == nil {
+				nc.Close()
+			}
+			return nil
+		case errors.Is(err, net.ErrClosed):
+			return fmt.Errorf("accept switches: %w", err)
+		case err != nil: // out of descriptors, perhaps: that passes
+			f.log.Warn("cannot accept a switch", "err", err)
+			pause(ctx, dialAtLeast)
+			continue
+		}
+		wg.Go(func() { f.welcome(ctx, nc, nil) })
+	}
+}
+
+func (f *Fabric) dial(ctx context.Context, d *device, tlsConfig *tls.Config) {
+	wait := dialAtLeast
+	for ctx.Err() == nil {
+		start := f.cfg.Clock()
+		dialCtx, cancel := context.WithTimeout(ctx, shakeTimeout)
+		nc, err := openflow.Dial(dialCtx, d.cfg.Connect, tlsConfig)
+		cancel()
+		if err != nil {
+			d.fail(err)
+		} else {
+			f.welcome(ctx, nc, d)
+		}
+		if f.cfg.Clock().Sub(start) > dialAtMost {
+			wait = dialAtLeast
+		}
+		pause(ctx, wait)
+		wait = min(2*wait, dialAtMost)
+	}
+}
+
+// pause waits, unless ctx ends.
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}
+
+// welcome serves a connection until it ends. d is the device that was dialled.
+func (f *Fabric) welcome(ctx context.Context, nc net.Conn, d *device) {
+	defer nc.Close()
+	log := f.log.With("peer", nc.RemoteAddr())
+	shake, cancel := context.WithTimeout(ctx, shakeTimeout)
+	conn, err := openflow.Handshake(shake, nc, openflow.Config{Log: log, EchoInterval: f.cfg.EchoInterval, EchoTimeout: f.cfg.EchoTimeout})
+	cancel()
+	if err != nil {
+		log.Warn("OpenFlow handshake failed", "err", err)
+		if d != nil {
+			d.fail(err)
+		}
+		return
+	}
+	if d == nil {
+		if d = f.deviceOf(conn.DatapathID()); d == nil {
+			log.Warn("a switch that is not in the configuration dialled in; add it to use it", "dpid", fmt.Sprintf("%016x", conn.DatapathID()))
+			return
+		}
+	} else if d.cfg.DPID != 0 && d.cfg.DPID != conn.DatapathID() {
+		d.fail(fmt.Errorf("the switch at %s has the dpid %016x, the configuration says %016x", d.cfg.Connect, conn.DatapathID(), d.cfg.DPID))
+		return
+	}
+	d.serve(ctx, conn)
+}
+
+// deviceOf returns the device of a switch that dialled in.
+func (f *Fabric) deviceOf(dpid uint64) *device {
+	for _, d := range f.devices {
+		if d.cfg.DPID == dpid {
+			return d
+		}
+	}
+	for _, d := range f.devices {
+		if d.cfg.DPID == 0 && d.cfg.Connect == "" {
+			return d
+		}
+	}
+	return nil
+}
+
+// SetTopology sets what the switches are to serve. It returns at once; the
+// switches follow.
+func (f *Fabric) SetTopology(t Topology) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	t = t.normal()
+	t.keepLastUp(f.topology)
+	f.topology = t
+	for _, d := range f.devices {
+		d.setTopology(t)
+	}
+}
+
+// normal returns a copy with plain IPv4 addresses.
+func (t Topology) normal() Topology {
+	n := Topology{Services: slices.Clone(t.Services), Nodes: slices.Clone(t.Nodes)}
+	for i := range n.Services {
+		s := &n.Services[i]
+		s.VIPs, s.Homes = slices.Clone(s.VIPs), slices.Clone(s.Homes)
+		for j := range s.VIPs {
+			s.VIPs[j] = s.VIPs[j].Unmap()
+		}
+		for j := range s.Homes {
+			s.Homes[j].VIP, s.Homes[j].Session = s.Homes[j].VIP.Unmap(), s.Homes[j].Session.Unmap()
+		}
+	}
+	for i := range n.Nodes {
+		n.Nodes[i].Addresses = slices.Clone(n.Nodes[i].Addresses)
+		for j, a := range n.Nodes[i].Addresses {
+			n.Nodes[i].Addresses[j] = a.Unmap()
+		}
+	}
+	return n
+}
+
+// keepLastUp leaves a VIP none of whose homes is up with those that were last:
+// their listeners may well be alive, and a new assignment would help nobody.
+func (t Topology) keepLastUp(last Topology) {
+	type place struct {
+		service string
+		home    Home
+	}
+	was := map[place]bool{}
+	for _, s := range last.Services {
+		for _, h := range s.Homes {
+			up := h.Up
+			h.Up = false
+			was[place{s.Name, h}] = up
+		}
+	}
+	for _, s := range t.Services {
+		for _, vip := range s.VIPs {
+			up := slices.ContainsFunc(s.Homes, func(h Home) bool { return h.VIP == vip && h.Up })
+			for i, h := range s.Homes {
+				if !up && h.VIP == vip {
+					s.Homes[i].Up = was[place{s.Name, h}]
+				}
+			}
+		}
+	}
+}
+
+// Steer has a session's packets go to its node. done is called once, when the
+// switches confirmed it, or with an error: no switch is connected, a switch
+// refused, or it does not know the node. The session is remembered also then.
+// Requests for one session are carried out in the order of the calls.
+func (f *Fabric) Steer(s Session, done func(error)) {
+	done = f.all(done, func(d *device) bool { return d.reaches(s.Node) })
+	for _, d := range f.devices {
+		if d.reaches(s.Node) {
+			d.sessions.Steer(s, done)
+		}
+	}
+}
+
+// Unsteer has a session's packets go home. With an id it does so only while the
+// session is steered by that hand-off; "" is any.
+func (f *Fabric) Unsteer(client, vip netip.AddrPort, id string, done func(error)) {
+	done = f.all(done, func(*device) bool { return true })
+	for _, d := range f.devices {
+		d.sessions.Unsteer(steering.KeyOf(client, vip), id, done)
+	}
+}
+
+// all returns a done function that every chosen device calls, and that calls
+// done once: with nil if a switch confirmed and none that is connected did not.
+func (f *Fabric) all(done func(error), chosen func(*device) bool) func(error) {
+	left := 0
+	for _, d := range f.devices {
+		if chosen(d) {
+			left++
+		}
+	}
+	if done == nil {
+		done = func(error) {}
+	}
+	switch left {
+	case 0:
+		done(steering.ErrNoSwitch)
+		return nil
+	case 1:
+		return done
+	}
+	var mu sync.Mutex
+	var errs []error
+	confirmed := false
+	return func(err error) {
+		mu.Lock()
+		left--
+		if err == nil {
+			confirmed = true
+		} else if !errors.Is(err, steering.ErrNoSwitch) {
+			errs = append(errs, err)
+		}
+		last := left == 0
+		mu.Unlock()
+		if !last {
+			return
+		}
+		if len(errs) == 0 && !confirmed {
+			errs = append(errs, steering.ErrNoSwitch)
+		}
+		done(errors.Join(errs...))
+	}
+}
+
+// End says that a session ended. Its steering goes after a linger, in which
+// last packets still find the node, unless the session is steered again before.
+func (f *Fabric) End(client, vip netip.AddrPort) {
+	for _, d := range f.devices {
+		d.sessions.End(steering.KeyOf(client, vip))
+	}
+}
+
+// Replace sets all sessions that there are; steering of others is removed.
+// Until it is called first, steering that is found in a switch is left alone.
+func (f *Fabric) Replace(sessions []Session) {
+	for _, d := range f.devices {
+		var own []Session
+		for _, s := range sessions {
+			if d.reaches(s.Node) {
+				own = append(own, s)
+			}
+		}
+		d.sessions.Replace(own)
+		signal(d.replaced)
+	}
+}
+
+// A SwitchStatus says how a switch is doing.
+type SwitchStatus struct {
+	DPID      uint64
+	Address   string // of the connection, or the target
+	Connected bool   // its flows are what they should be, or are being made so
+	Steering  string // "flows" or "conntrack"; "" until known
+	Flows     int    // ours that the switch should hold
+	Err       string // why it is not connected, or what it refuses
+}
+
+// Status returns the state of every switch, in the order of the configuration.
+func (f *Fabric) Status() []SwitchStatus {
+	var all []SwitchStatus
+	for _, d := range f.devices {
+		all = append(all, d.status())
+	}
+	return all
+}
+
+// A FlowInfo is one of our flows, as a switch reports it.
+type FlowInfo struct {
+	DPID uint64
+	openflow.FlowDump
+}
+
+// Flows reads our flows from all switches that are connected.
+func (f *Fabric) Flows(ctx context.Context) ([]FlowInfo, error) {
+	var all []FlowInfo
+	for _, d := range f.devices {
+		conn := d.connection()
+		if conn == nil {
+			continue
+		}
+		flows, err := conn.DumpFlows(ctx, pipeline.CookieBase, pipeline.CookieMask)
+		if err != nil {
+			return nil, fmt.Errorf("read the flows of switch %016x: %w", conn.DatapathID(), err)
+		}
+		slices.SortFunc(flows, func(a, b openflow.FlowDump) int {
+			return cmp.Or(cmp.Compare(a.Table, b.Table), cmp.Compare(b.Priority, a.Priority), cmp.Compare(a.Match.String(), b.Match.String()))
+		})
+		for _, flow := range flows {
+			all = append(all, FlowInfo{conn.DatapathID(), flow})
+		}
+	}
+	return all, nil
+}
+
+// A SessionPath is a session and how its packets travel.
+type SessionPath struct {
+	Session
+	Confirmed bool // by all switches: switched; else they go over the home
+}
+
+// Sessions returns every steered session, in no particular order.
+func (f *Fabric) Sessions() []SessionPath {
+	at := map[steering.Key]int{}
+	var all []SessionPath
+	for _, d := range f.devices {
+		d.sessions.Paths(func(p steering.Path) {
+			k := p.Key()
+			if i, ok := at[k]; ok {
+				all[i].Confirmed = all[i].Confirmed && p.Confirmed
+				return
+			}
+			at[k] = len(all)
+			all = append(all, SessionPath{p.Session, p.Confirmed})
+		})
+	}
+	return all
+}
