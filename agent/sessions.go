@@ -40,15 +40,24 @@ func (a *agent) sockets(ctx context.Context) ([]sockdiag.Socket, error) {
 }
 
 // held tells whether a session's socket is here.
-func (a *agent) held(ctx context.Context, client, local netip.AddrPort) (bool, error) {
-	sockets, err := a.sockets(ctx)
-	return slices.ContainsFunc(sockets, func(s sockdiag.Socket) bool { return s.Remote == client && s.Local == local }), err
+func (a *agent) held(_ context.Context, client, local netip.AddrPort) (bool, error) {
+	s, err := sockdiag.Find(local, client)
+	if errors.Is(err, sockdiag.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil && holds(s), err
+}
+
+// holds tells whether a socket holds a connection, and is not what the kernel
+// keeps of one that has ended.
+func holds(s sockdiag.Socket) bool {
+	return s.State != sockdiag.TimeWait && (s.State != sockdiag.FinWait2 || s.Inode != 0)
 }
 
 // socketEvent handles the kernel's announcements.
 func (a *agent) socketEvent(e sockdiag.Event) {
 	if !e.Overrun {
-		a.server.SocketGone(e.Remote, e.Local, e.Cookie)
+		a.server.SocketGone(e.Cookie)
 		return
 	}
 	a.log.Warn("the kernel dropped announcements of ended sockets; listing them instead")
@@ -131,9 +140,9 @@ func (a *agent) apply(c *shuntv1.NodeConfig) {
 	first := !a.known
 	a.config, a.known = v, true
 	a.mu.Unlock()
-	// Addresses before guard, guard before listeners: a connection that is
-	// accepted finds everything in place.
-	err = errors.Join(a.routes.Set(v.pools), a.guard.SetHomes(v.homes), a.guard.SetPools(v.pools))
+	// The guard before the addresses, so that no stray packet is answered with a
+	// RST; both before the listeners.
+	err = errors.Join(a.guard.SetHomes(v.homes), a.guard.SetPools(v.pools), a.routes.Set(v.pools))
 	if first {
 		a.adopt(context.Background())
 	}

@@ -46,8 +46,9 @@ type Server struct {
 	epoch  time.Time // zero of the clock that deadlines are given in
 	ledger *ledger
 
-	mu       sync.Mutex
+	mu       sync.Mutex // guards what follows
 	sessions map[session]origin
+	byCookie map[uint64]session
 }
 
 type session struct{ client, local netip.AddrPort }
@@ -61,7 +62,7 @@ type origin struct {
 
 // New returns a server without sessions.
 func New(o Options) *Server {
-	return &Server{o: o, epoch: time.Now(), ledger: newLedger(keepVerdicts, time.Now), sessions: make(map[session]origin)}
+	return &Server{o: o, epoch: time.Now(), ledger: newLedger(keepVerdicts, time.Now), sessions: make(map[session]origin), byCookie: make(map[uint64]session)}
 }
 
 func (s *Server) clock() time.Duration { return time.Since(s.epoch) }
@@ -180,17 +181,13 @@ func (s *Server) take(m *shuntv1.Import, v *verdict, r *shuntv1.ImportResult) er
 	}
 	key := session{state.Remote, state.Local}
 	s.mu.Lock()
-	before, had := s.sessions[key]
-	s.sessions[key] = origin{m.Id, cookie, begun}
+	s.put(key, origin{m.Id, cookie, begun})
 	s.mu.Unlock()
 	err = s.attach(a, fd, state, m)
 	if err != nil {
 		s.mu.Lock()
 		if s.sessions[key].cookie == cookie {
-			delete(s.sessions, key)
-			if had {
-				s.sessions[key] = before
-			}
+			s.remove(key)
 		}
 		s.mu.Unlock()
 		return err
@@ -228,18 +225,33 @@ func (s *Server) attach(a attach.Attachment, fd int, state *tcprepair.State, m *
 	return nil
 }
 
-// SocketGone handles the kernel's word that a socket was destroyed.
-func (s *Server) SocketGone(client, local netip.AddrPort, cookie uint64) {
-	key := session{client, local}
+// SocketGone handles the kernel's word that a socket was destroyed. It is known
+// by its cookie: one that was reset has lost its remote end by then.
+func (s *Server) SocketGone(cookie uint64) {
 	s.mu.Lock()
-	o, ok := s.sessions[key]
-	if ok && o.cookie == cookie {
-		delete(s.sessions, key)
+	key, ok := s.byCookie[cookie]
+	var o origin
+	if ok {
+		o = s.sessions[key]
+		s.remove(key)
 	}
 	s.mu.Unlock()
-	if ok && o.cookie == cookie {
-		s.o.Ended(o.id, client, local)
+	if ok {
+		s.o.Ended(o.id, key.client, key.local)
 	}
+}
+
+// put enters a session, in the place of one that had the same ends. s.mu is held.
+func (s *Server) put(key session, o origin) {
+	s.remove(key)
+	s.sessions[key] = o
+	s.byCookie[o.cookie] = key
+}
+
+// remove drops a session. s.mu is held.
+func (s *Server) remove(key session) {
+	delete(s.byCookie, s.sessions[key].cookie)
+	delete(s.sessions, key)
 }
 
 // Ends are the two ends of a session's socket.
@@ -257,7 +269,7 @@ func (s *Server) Adopt(listed time.Time, sockets map[uint64]Ends) {
 	s.mu.Lock()
 	for key, o := range s.sessions {
 		if _, ok := sockets[o.cookie]; !ok && o.since.Before(listed) {
-			delete(s.sessions, key)
+			s.remove(key)
 			gone = append(gone, struct {
 				session
 				id string
@@ -267,7 +279,7 @@ func (s *Server) Adopt(listed time.Time, sockets map[uint64]Ends) {
 	for cookie, ends := range sockets {
 		key := session{ends.Client, ends.Local}
 		if _, ok := s.sessions[key]; !ok {
-			s.sessions[key] = origin{cookie: cookie, since: listed}
+			s.put(key, origin{cookie: cookie, since: listed})
 		}
 	}
 	s.mu.Unlock()
