@@ -35,7 +35,7 @@ type Agent interface {
 	Sync(query uint64, held []Held)
 	Steer(id string, e Ends, toNode string, clientSeq, clientAck uint32)
 	Unsteer(id string, e Ends)
-	Ended(e Ends)
+	Ended(id string, e Ends)
 	Handoff(record *shuntv1.Handoff)
 	Report(apps []registry.Application, report *shuntv1.Report)
 	Leave()
@@ -144,10 +144,13 @@ func (r *receiver) handle(m *shuntv1.AttachRequest) error {
 		r.agent.Unsteer(m.Unsteer.Id, e)
 	case *shuntv1.AttachRequest_Ended:
 		e, err := endsOf(m.Ended.GetSession())
+		if n := len(m.Ended.GetId()); err == nil && n > registry.MaxID {
+			err = fmt.Errorf("hand-off's id has %d octets, at most %d are taken", n, registry.MaxID)
+		}
 		if err != nil {
 			return fmt.Errorf("Ended: %w", err)
 		}
-		r.agent.Ended(e)
+		r.agent.Ended(m.Ended.Id, e)
 	case *shuntv1.AttachRequest_Handoff:
 		if err := registry.CheckHandoff(m.Handoff); err != nil {
 			return err

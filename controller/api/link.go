@@ -24,10 +24,11 @@ type Link struct {
 	wake chan struct{}
 	done chan struct{}
 
-	mu     sync.Mutex // guards what follows
-	config *shuntv1.NodeConfig
-	queue  []*shuntv1.AttachResponse
-	err    error // set once done is closed
+	mu      sync.Mutex          // guards what follows
+	config  *shuntv1.NodeConfig // to go out
+	version uint64              // of the latest
+	queue   []*shuntv1.AttachResponse
+	err     error // set once done is closed
 }
 
 // NewLink returns a link whose messages wait until an agent takes them.
@@ -35,10 +36,13 @@ func NewLink() *Link {
 	return &Link{wake: make(chan struct{}, 1), done: make(chan struct{})}
 }
 
-// Configure sends a configuration. One that has not gone out yet is replaced.
+// Configure sends a configuration, unless a later one was given already. One
+// that has not gone out yet is replaced.
 func (l *Link) Configure(c *shuntv1.NodeConfig) {
 	l.mu.Lock()
-	l.config = c
+	if c.Version > l.version {
+		l.config, l.version = c, c.Version
+	}
 	l.mu.Unlock()
 	l.signal()
 }

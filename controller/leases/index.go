@@ -8,11 +8,11 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// Kinds of things that have an index.
+// Kinds of things that have an index, as package steering names them.
 const (
-	// KindLease is for leases, by Key.String. Freed with the lease.
-	KindLease = "lease"
-	// KindNode is for nodes, by name.
+	// KindAddress is for session addresses. Freed with the lease.
+	KindAddress = "session-address"
+	// KindNode is for nodes, by name. Freed with the node's record.
 	KindNode = "node"
 )
 

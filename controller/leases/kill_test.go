@@ -40,7 +40,7 @@ func leaseForEver(path string) error {
 		if err != nil {
 			return err
 		}
-		index, err := s.Index(leases.KindLease, k.String())
+		index, err := s.Index(leases.KindAddress, got[k].String())
 		if err != nil {
 			return err
 		}
@@ -77,7 +77,7 @@ func TestAKilledControllerBreaksNoPromise(t *testing.T) {
 			}
 			holders[l.Address] = l.Key
 			kept[l.Key.String()] = true
-			index, err := s.Index(leases.KindLease, l.Key.String())
+			index, err := s.Index(leases.KindAddress, l.Address.String())
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -21,8 +21,8 @@ type Key struct {
 	IPv6                bool
 }
 
-// String returns service/dispatcher/4 or 6: the key in the database and the
-// name that the lease's index has. Names contain no slash.
+// String returns service/dispatcher/4 or 6: the key in the database. Names
+// contain no slash.
 func (k Key) String() string {
 	family := "4"
 	if k.IPv6 {
@@ -167,14 +167,16 @@ func lastOf(p netip.Prefix) netip.Addr {
 	return a
 }
 
-// free removes a lease and the index under its name.
+// free removes a lease and the index of its address.
 func free(tx *bbolt.Tx, key []byte) error {
-	leases := tx.Bucket(bucketLeases)
-	err := tx.Bucket(bucketHolders).Delete(bytes.Clone(leases.Get(key)))
-	if b := tx.Bucket(bucketIndices).Bucket([]byte(KindLease)); b != nil {
-		err = errors.Join(err, b.Delete(key))
+	held := bytes.Clone(tx.Bucket(bucketLeases).Get(key))
+	err := errors.Join(tx.Bucket(bucketHolders).Delete(held), tx.Bucket(bucketLeases).Delete(key))
+	if b := tx.Bucket(bucketIndices).Bucket([]byte(KindAddress)); b != nil {
+		if a, ok := netip.AddrFromSlice(held); ok {
+			err = errors.Join(err, b.Delete([]byte(a.String())))
+		}
 	}
-	return errors.Join(err, leases.Delete(key))
+	return err
 }
 
 // Retain frees every lease, with its index, that keep does not want, and

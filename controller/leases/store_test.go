@@ -59,7 +59,7 @@ func TestALeaseIsStableAcrossRestarts(t *testing.T) {
 		}
 		seen[a] = true
 	}
-	index, err := s.Index(leases.KindLease, keys[0].String())
+	index, err := s.Index(leases.KindAddress, first[keys[0]].String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,7 +71,7 @@ func TestALeaseIsStableAcrossRestarts(t *testing.T) {
 			t.Errorf("%v had %v, has %v", k, first[k], again[k])
 		}
 	}
-	if got, _ := s.Index(leases.KindLease, keys[0].String()); got != index {
+	if got, _ := s.Index(leases.KindAddress, first[keys[0]].String()); got != index {
 		t.Errorf("index was %d, is %d", index, got)
 	}
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
@@ -106,7 +106,7 @@ func TestAFreedAddressIsTheLastToBeTaken(t *testing.T) {
 	s, _ := fresh(t)
 	k := func(i int) leases.Key { return key("web", fmt.Sprint("d", i), false) }
 	first := assign(t, s, k(0), k(1))
-	index, _ := s.Index(leases.KindLease, k(0).String())
+	index, _ := s.Index(leases.KindAddress, first[k(0)].String())
 	freed, err := s.Retain(func(k leases.Key, _ netip.Addr) bool { return k.Dispatcher != "d0" })
 	if err != nil || !cmp.Equal(freed, []leases.Key{k(0)}) {
 		t.Fatalf("freed %v, %v", freed, err)
@@ -119,7 +119,7 @@ func TestAFreedAddressIsTheLastToBeTaken(t *testing.T) {
 	if a := assign(t, s, k(6))[k(6)]; a != first[k(0)] {
 		t.Errorf("the last one got %v, want the freed %v", a, first[k(0)])
 	}
-	if again, _ := s.Index(leases.KindLease, k(0).String()); again == index {
+	if again, _ := s.Index(leases.KindAddress, first[k(0)].String()); again == index {
 		t.Errorf("index %d was not freed with its lease", index)
 	}
 }

@@ -2,7 +2,6 @@ package registry
 
 import (
 	"net/netip"
-	"sync/atomic"
 	"time"
 )
 
@@ -56,8 +55,6 @@ type Effect struct {
 	Session Session
 	// Node is set for Query only.
 	Node string
-	// Confirmed is set for Steer only: to be set once the switch has it.
-	Confirmed *atomic.Bool
 }
 
 // Timing is what the rules for sessions wait for.

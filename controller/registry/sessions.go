@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"sync/atomic"
 	"time"
 )
 
@@ -29,15 +28,14 @@ type Sessions struct {
 	started bool // effects go to the switch: Start was called
 	table   map[Key]*entry
 	nodes   map[string]*holder
-	early   map[early]time.Time
-	linger  []lingering // in order of time
+	early   map[string]time.Time // hand-offs whose session ended before their Steer came
+	linger  []lingering          // in order of time
 }
 
 type entry struct {
 	Session
-	since     time.Time // of the steering
-	confirmed *atomic.Bool
-	ending    bool
+	since  time.Time // of the steering
+	ending bool
 }
 
 // holder is a node that is away or has sessions.
@@ -45,12 +43,6 @@ type holder struct {
 	sessions map[Key]*entry
 	away     time.Time // since when; zero: it is here
 	verify   time.Time // when to ask for a list; zero: not at all
-}
-
-// early is the end of a session that the table did not have at that node.
-type early struct {
-	Key
-	node string
 }
 
 type lingering struct {
@@ -64,7 +56,7 @@ func NewSessions(t Timing) *Sessions {
 		timing: t,
 		table:  make(map[Key]*entry),
 		nodes:  make(map[string]*holder),
-		early:  make(map[early]time.Time),
+		early:  make(map[string]time.Time),
 	}
 }
 
@@ -84,17 +76,16 @@ func (t *Sessions) Steer(now time.Time, s Session) ([]Effect, error) {
 		return []Effect{{Action: Unsteer, Session: home}}, nil
 	}
 	e := t.put(now, s)
-	if _, ended := t.early[early{s.Key(), s.Node}]; ended {
-		// Its end was faster, or that was an earlier session of the same ends:
-		// the node's list will tell.
-		delete(t.early, early{s.Key(), s.Node})
-		t.verify(s.Node, now.Add(t.timing.Settle))
+	effects := []Effect{{Action: Steer, Session: s}}
+	if _, ended := t.early[s.ID]; ended {
+		delete(t.early, s.ID)
+		effects = append(effects, t.end(now, e)...)
 	}
-	return []Effect{{Action: Steer, Session: s, Confirmed: e.confirmed}}, nil
+	return effects, nil
 }
 
 func (t *Sessions) put(now time.Time, s Session) *entry {
-	e := &entry{Session: s, since: now, confirmed: new(atomic.Bool)}
+	e := &entry{Session: s, since: now}
 	t.table[s.Key()] = e
 	h := t.holder(s.Node)
 	h.sessions[s.Key()] = e
@@ -146,16 +137,20 @@ func (t *Sessions) Unsteer(s Session) []Effect {
 	return []Effect{{Action: Unsteer, Session: s}}
 }
 
-// Ended notes that the last socket of a session on node is gone. For any node
-// but the one that holds the session that means nothing: a source closes its
-// copy after a hand-off.
-func (t *Sessions) Ended(now time.Time, node string, s Session) []Effect {
-	e := t.table[s.Key()]
-	switch {
-	case e != nil && e.Node == node && !e.ending:
+// Ended notes that the socket that the hand-off id brought to node is gone; the
+// id is empty if the agent was restarted since. For a session that is elsewhere
+// by now it means nothing.
+func (t *Sessions) Ended(now time.Time, node, id string, k Key) []Effect {
+	e := t.table[k]
+	switch here := e != nil && e.Node == node; {
+	case here && e.ending:
+	case here && (e.ID == id || e.ID == ""):
 		return t.end(now, e)
-	case e == nil && node != s.Home && len(t.early) < maxEarly:
-		t.early[early{s.Key(), node}] = now
+	case here && id == "":
+		// Meant, or an earlier session of the same ends: the list will tell.
+		t.verify(node, now.Add(t.timing.Settle))
+	case id != "" && len(t.early) < maxEarly:
+		t.early[id] = now
 	}
 	return nil
 }
@@ -176,9 +171,9 @@ func (t *Sessions) Listed(now, asked time.Time, node string, held []Session) (ef
 		if t.table[s.Key()] != nil || len(t.table) >= maxSessions {
 			continue
 		}
-		e := t.put(now, s)
+		t.put(now, s)
 		if t.started {
-			effects = append(effects, Effect{Action: Steer, Session: s, Confirmed: e.confirmed})
+			effects = append(effects, Effect{Action: Steer, Session: s})
 		}
 	}
 	h := t.nodes[node]
@@ -217,9 +212,9 @@ func (t *Sessions) Away(now time.Time, node string) {
 // Tick returns what is due. It is to be called several times a second.
 func (t *Sessions) Tick(now time.Time) (effects []Effect) {
 	effects = t.release(now)
-	for k, at := range t.early {
-		if now.Sub(at) >= t.timing.Linger {
-			delete(t.early, k)
+	for id, at := range t.early {
+		if now.Sub(at) >= t.timing.Settle {
+			delete(t.early, id)
 		}
 	}
 	for node, h := range t.nodes {
@@ -277,16 +272,15 @@ func (t *Sessions) Start() (all []Session) {
 // Tracked is a session of the table as it is now.
 type Tracked struct {
 	Session
-	Since     time.Time
-	Confirmed bool // by the switch
-	Ending    bool // over, but for stray packets
+	Since  time.Time // of the steering
+	Ending bool      // over, but for stray packets
 }
 
 // All yields the table in no order.
 func (t *Sessions) All() iter.Seq[Tracked] {
 	return func(yield func(Tracked) bool) {
 		for _, e := range t.table {
-			if !yield(Tracked{e.Session, e.since, e.confirmed.Load(), e.ending}) {
+			if !yield(Tracked{e.Session, e.since, e.ending}) {
 				return
 			}
 		}
@@ -299,7 +293,7 @@ func (t *Sessions) Get(k Key) (Tracked, bool) {
 	if e == nil {
 		return Tracked{}, false
 	}
-	return Tracked{e.Session, e.since, e.confirmed.Load(), e.ending}, true
+	return Tracked{e.Session, e.since, e.ending}, true
 }
 
 // On counts the sessions that node holds and whose end is not known.

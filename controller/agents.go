@@ -1,0 +1,181 @@
+package controller
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/shunt-sdn/shunt/controller/api"
+	"github.com/shunt-sdn/shunt/controller/registry"
+	shuntv1 "github.com/shunt-sdn/shunt/proto/shunt/v1"
+)
+
+// agent is one connected agent: it holds a seat among the nodes.
+type agent struct {
+	c    *cluster
+	name string
+	seat uint64
+	link *api.Link
+	log  *slog.Logger
+}
+
+// Join seats an agent; see api.Agents.
+func (c *cluster) Join(h registry.Hello, link *api.Link) (api.Agent, error) {
+	seat, err := c.nodes.Join(h)
+	if err != nil {
+		return nil, err
+	}
+	a := &agent{c: c, name: h.Name, seat: seat, link: link, log: c.log.With("node", h.Name)}
+	if old := c.links.put(h.Name, link); old != nil {
+		a.log.Warn("a newer instance of the agent takes over; if two run, give each a name of its own")
+		old.Close(status.Errorf(codes.Aborted, "another instance of node %s has connected", h.Name))
+	}
+	c.mu.Lock()
+	c.sessions.Here(h.Name)
+	c.mu.Unlock()
+	if err := c.refresh(); err != nil {
+		a.log.Error("the agent's node is not fully usable", "error", err)
+	}
+	link.Configure(c.view.Load().config)
+	a.log.Info("agent connected", "roles", h.Roles, "mac", h.MAC, "addresses", h.Addresses, "version", h.Version)
+	return a, nil
+}
+
+// Leave marks the node as not up. Its sessions keep their steering for a while.
+func (a *agent) Leave() {
+	a.c.links.drop(a.name, a.link)
+	if !a.c.nodes.Leave(a.name, a.seat) {
+		return
+	}
+	a.c.mu.Lock()
+	if n, _ := a.c.nodes.Get(a.name); !n.Up { // it may be back already
+		a.c.sessions.Away(time.Now(), a.name)
+	}
+	on := a.c.sessions.On(a.name)
+	a.c.mu.Unlock()
+	a.log.Warn("agent is gone", "sessions", on, "grace", a.c.cfg.NodeGrace)
+}
+
+// Steer sends a session's packets to a node and answers when the switch has it.
+func (a *agent) Steer(id string, e api.Ends, toNode string, clientSeq, clientAck uint32) {
+	done := a.answer(id)
+	s, ok := a.c.view.Load().session(e.Client, e.Local)
+	if !ok {
+		done(fmt.Errorf("session address %v is leased to nobody; the service or dispatcher was removed", e.Local))
+		return
+	}
+	if n, ok := a.c.nodes.Get(toNode); !ok || !n.Usable() {
+		done(fmt.Errorf("node %.80q is not connected to the controller", toNode))
+		return
+	}
+	s.ID, s.Node, s.ClientSeq, s.ClientAck = id, toNode, clientSeq, clientAck
+	a.c.mu.Lock()
+	defer a.c.mu.Unlock()
+	effects, err := a.c.sessions.Steer(time.Now(), s)
+	if err != nil {
+		done(err)
+		return
+	}
+	a.c.perform(effects, done)
+}
+
+// Unsteer takes a hand-off back and answers when the switch has it.
+func (a *agent) Unsteer(id string, e api.Ends) {
+	done := a.answer(id)
+	s, ok := a.c.view.Load().session(e.Client, e.Local)
+	if !ok {
+		done(nil) // nothing steers an address that is not leased
+		return
+	}
+	s.ID = id
+	a.c.mu.Lock()
+	defer a.c.mu.Unlock()
+	a.c.perform(a.c.sessions.Unsteer(s), done)
+}
+
+// answer returns what tells the agent the outcome of Steer or Unsteer.
+func (a *agent) answer(id string) func(error) {
+	return func(err error) {
+		m := &shuntv1.SteerDone{Id: id}
+		if err != nil {
+			m.Error = err.Error()
+			a.log.Debug("session not steered; its packets are diverted by its home", "handoff", id, "error", err)
+		}
+		a.link.Send(&shuntv1.AttachResponse{Message: &shuntv1.AttachResponse_SteerDone{SteerDone: m}})
+	}
+}
+
+// Ended notes the end of a session on this node.
+func (a *agent) Ended(id string, e api.Ends) {
+	s, ok := a.c.view.Load().session(e.Client, e.Local)
+	if !ok {
+		return
+	}
+	a.c.mu.Lock()
+	defer a.c.mu.Unlock()
+	a.c.perform(a.c.sessions.Ended(time.Now(), a.name, id, s.Key()), nil)
+}
+
+// Sync takes the list of what the node's kernel holds.
+func (a *agent) Sync(query uint64, held []api.Held) {
+	now := time.Now()
+	asked := a.c.queries.answer(query, a.name, held, now)
+	v := a.c.view.Load()
+	var away []registry.Session // held here, at home elsewhere
+	astray := false             // diverted from here, and nobody said where to
+	a.c.mu.Lock()
+	for _, h := range held {
+		s, ok := v.session(h.Client, h.Local)
+		if !ok {
+			continue
+		}
+		if s.Home != a.name {
+			s.Node = a.name
+			away = append(away, s)
+		} else if h.Path == shuntv1.Path_PATH_DIVERTED && !astray {
+			_, known := a.c.sessions.Get(s.Key())
+			astray = !known
+		}
+	}
+	a.c.perform(a.c.sessions.Listed(now, asked, a.name, away), nil)
+	a.c.mu.Unlock()
+	a.c.nodes.Synced(a.name, a.seat)
+	if query == 0 {
+		a.deliverMail()
+		if astray {
+			a.c.askServers(now)
+		}
+	}
+}
+
+// deliverMail sends the releases that waited for this node, but not those of
+// sessions that have been handed off anew.
+func (a *agent) deliverMail() {
+	for k, m := range a.c.links.collect(a.name) {
+		a.c.mu.Lock()
+		_, anew := a.c.sessions.Get(k)
+		a.c.mu.Unlock()
+		if !anew {
+			a.link.Send(m)
+		}
+	}
+}
+
+// Handoff records how a hand-off ended.
+func (a *agent) Handoff(record *shuntv1.Handoff) {
+	a.c.handoffs.Add(record)
+	level := slog.LevelDebug
+	if record.Outcome == shuntv1.Outcome_OUTCOME_FAILED {
+		level = slog.LevelWarn
+	}
+	a.log.Log(context.Background(), level, "hand-off", "id", record.Id, "to", record.ToNode, "outcome", record.Outcome, "reason", record.Reason)
+}
+
+// Report takes the agent's counters.
+func (a *agent) Report(apps []registry.Application, r *shuntv1.Report) {
+	a.c.nodes.Report(a.name, a.seat, apps, r)
+}
