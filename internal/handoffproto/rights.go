@@ -69,10 +69,10 @@ func (r *Receiver) Receive(c *net.UnixConn) (Frame, int, error) {
 
 func (r *Receiver) parse(n, flags int, err error) (Frame, error) {
 	switch {
+	case errors.Is(err, io.EOF), err == nil && n == 0:
+		return nil, io.EOF
 	case err != nil:
 		return nil, err
-	case n == 0:
-		return nil, io.EOF
 	case n > MaxFrame || flags&syscall.MSG_TRUNC != 0:
 		return nil, fmt.Errorf("%w: it is longer than %d octets", errMalformed, MaxFrame)
 	}
