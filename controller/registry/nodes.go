@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"reflect"
 	"slices"
 	"sync"
 
@@ -241,11 +240,4 @@ func (n *Nodes) Get(name string) (Node, bool) {
 		return m.Node, true
 	}
 	return Node{}, false
-}
-
-// Same reports whether two nodes look the same to agents and to the disk.
-func Same(a, b Node) bool {
-	a.Report, b.Report = nil, nil
-	a.Synced, b.Synced = false, false
-	return reflect.DeepEqual(a, b)
 }
