@@ -104,6 +104,12 @@ func (b *bed) sysctl(ns *testnet.NS, path, value string) {
 // returns the client's end and the descriptor of the other one.
 func (b *bed) open(family string) (net.Conn, int) {
 	b.Helper()
+	return b.openFrom(family, 0)
+}
+
+// openFrom is open from a port of the client, or any if it is 0.
+func (b *bed) openFrom(family string, port uint16) (net.Conn, int) {
+	b.Helper()
 	lc := net.ListenConfig{KeepAlive: -1}
 	lc.SetMultipathTCP(false)
 	var l net.Listener
@@ -115,7 +121,7 @@ func (b *bed) open(family string) (net.Conn, int) {
 	defer l.Close()
 	var c net.Conn
 	b.client.Do(func() (err error) {
-		d := net.Dialer{Timeout: patience, KeepAlive: -1}
+		d := net.Dialer{Timeout: patience, KeepAlive: -1, LocalAddr: &net.TCPAddr{Port: int(port)}}
 		c, err = d.Dial("tcp", netip.AddrPortFrom(sessionAddrs[family], 80).String())
 		return err
 	})
