@@ -156,8 +156,8 @@ func (n *neighbours) due(now time.Time, limit int) (ask []question, gone bool) {
 		ask = append(ask, q)
 		e.asked++
 		e.next = now.Add(askEvery)
-		if wait := askEvery << min(e.asked-asksBeforeGone, 8); e.pinned && e.asked > asksBeforeGone {
-			e.next = now.Add(min(wait, pinnedAskAtMost))
+		if over := e.asked - asksBeforeGone; over > 0 {
+			e.next = now.Add(min(askEvery<<min(over, 8), pinnedAskAtMost))
 		}
 	}
 	return ask, gone

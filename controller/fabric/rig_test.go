@@ -1,0 +1,390 @@
+package fabric
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/shunt-sdn/shunt/controller/fabric/frame"
+	"github.com/shunt-sdn/shunt/controller/steering"
+	"github.com/shunt-sdn/shunt/internal/testnet"
+	"github.com/shunt-sdn/shunt/internal/testovs"
+)
+
+// A rig is a network on a private Open vSwitch: a client, a dispatcher, two
+// servers. Nodes hold the session addresses as agents have them do it.
+type rig struct {
+	t       *testing.T
+	sw      *testovs.Switch
+	hosts   map[string]*host
+	indexes steering.Indexes // as if kept over restarts
+
+	fabric *Fabric
+	stop   func()
+}
+
+// A host is a namespace with eth0 on a port of the switch that has its name.
+type host struct {
+	*testnet.NS
+	name   string
+	mac    net.HardwareAddr
+	v4, v6 string
+}
+
+const (
+	gwClients = "02:00:00:00:01:01"
+	gwNodes   = "02:00:00:00:02:01"
+)
+
+var (
+	pools    = []netip.Prefix{netip.MustParsePrefix("172.31.0.0/24"), netip.MustParsePrefix("fd31::/120")}
+	allHosts = []string{"client1", "dispatcher1", "server1", "server2"}
+)
+
+func mustMAC(s string) net.HardwareAddr {
+	m, err := net.ParseMAC(s)
+	if err != nil {
+		panic(err)
+	}
+	return m
+}
+
+func newRig(t *testing.T) *rig {
+	t.Helper()
+	testnet.NeedRoot(t)
+	ns := testnet.NewNS(t)
+	r := &rig{t: t, sw: testovs.Start(t, ns), hosts: map[string]*host{}, indexes: steering.NewIndexes()}
+	for i, name := range allHosts {
+		net, last := 2, 10+i
+		if name == "client1" {
+			net, last = 1, 11
+		}
+		h := &host{NS: testnet.NewNS(t), name: name, v4: fmt.Sprintf("10.10.%d.%d", net, last), v6: fmt.Sprintf("fd10:%d::%d", net, last)}
+		testnet.Veth(ns, name, h.NS, "eth0")
+		testovs.NoOffload(h.NS, "eth0")
+		testovs.NoOffload(ns, name)
+		h.Addr("eth0", h.v4+"/24", h.v6+"/64")
+		h.route(t, fmt.Sprintf("10.10.%d.1", net))
+		h.route(t, fmt.Sprintf("fd10:%d::1", net))
+		h.mac = h.MAC("eth0")
+		if net == 2 {
+			h.holdSessions(t)
+		}
+		r.hosts[name] = h
+		r.sw.AddPort(name, 0)
+	}
+	return r
+}
+
+func (h *host) route(t *testing.T, via string) {
+	t.Helper()
+	l, err := h.Link.LinkByName("eth0")
+	if err == nil {
+		err = h.Link.RouteAdd(&netlink.Route{LinkIndex: l.Attrs().Index, Gw: net.ParseIP(via)})
+	}
+	if err != nil {
+		t.Fatalf("route %s via %s: %v", h.name, via, err)
+	}
+}
+
+// holdSessions makes session addresses local.
+func (h *host) holdSessions(t *testing.T) {
+	t.Helper()
+	lo, err := h.Link.LinkByName("lo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range pools {
+		dst := &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+		if err := h.Link.RouteAdd(&netlink.Route{LinkIndex: lo.Attrs().Index, Dst: dst, Type: unix.RTN_LOCAL, Scope: unix.RT_SCOPE_HOST, Table: unix.RT_TABLE_LOCAL}); err != nil {
+			t.Fatalf("hold %v on %s: %v", p, h.name, err)
+		}
+	}
+}
+
+func (r *rig) config(mode Mode) Config {
+	p := netip.MustParsePrefix
+	return Config{
+		Pools: pools, Linger: 300 * time.Millisecond, Settle: time.Second, Indexes: r.indexes,
+		EchoInterval: time.Second, EchoTimeout: time.Second,
+		Log: slog.New(slog.NewTextHandler(testWriter{r.t}, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Switches: []Switch{{
+			DPID: r.sw.DPID(), Connect: r.sw.Management(), Steering: mode,
+			Interfaces: []Interface{
+				{Name: "clients", MAC: mustMAC(gwClients), Addresses: []netip.Prefix{p("10.10.1.1/24"), p("fd10:1::1/64")}, Ports: []string{"client1"}},
+				{Name: "nodes", MAC: mustMAC(gwNodes), Addresses: []netip.Prefix{p("10.10.2.1/24"), p("fd10:2::1/64")}, Ports: []string{"dispatcher1", "server1", "server2"}},
+			},
+		}},
+	}
+}
+
+type testWriter struct{ t *testing.T }
+
+func (w testWriter) Write(b []byte) (int, error) {
+	w.t.Log(strings.TrimSpace(string(b)))
+	return len(b), nil
+}
+
+// topology serves port 80 of two VIPs, one of them on the clients' link.
+func (r *rig) topology() Topology {
+	a := netip.MustParseAddr
+	t := Topology{}
+	for i, vips := range [][2]string{{"10.10.0.80", "fd10::80"}, {"10.10.1.80", "fd10:1::80"}} {
+		s := Service{Name: fmt.Sprintf("web%d", i), Port: 80}
+		for j, v := range vips {
+			session := fmt.Sprintf([]string{"172.31.0.%d", "fd31::%d"}[j], i+1)
+			s.VIPs = append(s.VIPs, a(v))
+			s.Homes = append(s.Homes, Home{Node: "dispatcher1", VIP: a(v), Session: a(session), Up: true})
+		}
+		t.Services = append(t.Services, s)
+	}
+	for _, name := range allHosts[1:] {
+		h := r.hosts[name]
+		t.Nodes = append(t.Nodes, Node{Name: name, MAC: h.mac, Addresses: []netip.Addr{a(h.v4), a(h.v6)}, Up: true})
+	}
+	return t
+}
+
+// start runs a fabric and waits until its flows are complete.
+func (r *rig) start(mode Mode) {
+	r.t.Helper()
+	r.startWith(r.config(mode))
+	r.fabric.SetTopology(r.topology())
+	r.ready()
+}
+
+func (r *rig) startWith(c Config) {
+	r.t.Helper()
+	f, err := New(c)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- f.Run(ctx, nil, nil) }()
+	stopped := false
+	r.fabric, r.stop = f, func() {
+		if stopped {
+			return
+		}
+		stopped = true
+		cancel()
+		if err := <-done; !errors.Is(err, context.Canceled) {
+			r.t.Errorf("Run: %v", err)
+		}
+	}
+	r.t.Cleanup(r.stop)
+}
+
+// ready waits until all nodes are resolved and installed.
+func (r *rig) ready() {
+	r.t.Helper()
+	eventually(r.t, "the switch is ready", func() error {
+		if s := r.fabric.Status()[0]; !s.Connected || s.Err != "" {
+			return fmt.Errorf("status %+v", s)
+		}
+		for _, name := range allHosts[1:] {
+			if _, ok := r.fabric.devices[0].targets.Load().nodes[name]; !ok {
+				return fmt.Errorf("%s is not resolved", name)
+			}
+		}
+		return nil
+	})
+}
+
+// eventually waits until check succeeds, and fails the test with its last error
+// if that takes too long.
+func eventually(t *testing.T, what string, check func() error) {
+	t.Helper()
+	deadline := time.After(15 * time.Second)
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := check()
+		if err == nil {
+			return
+		}
+		select {
+		case <-deadline:
+			t.Fatalf("%s: %v", what, err)
+		case <-tick.C:
+		}
+	}
+}
+
+// steer steers a session and waits for the confirmation.
+func (r *rig) steer(s Session) {
+	r.t.Helper()
+	if err := wait(func(done func(error)) { r.fabric.Steer(s, done) }); err != nil {
+		r.t.Fatalf("steer: %v", err)
+	}
+}
+
+func wait(f func(done func(error))) error {
+	c := make(chan error, 1)
+	f(func(err error) { c <- err })
+	select {
+	case err := <-c:
+		return err
+	case <-time.After(15 * time.Second):
+		return errors.New("no answer")
+	}
+}
+
+// serve echoes on a session address of a host, in the background.
+func (h *host) serve(t *testing.T, addr string) {
+	t.Helper()
+	lc := net.ListenConfig{Control: freebind}
+	lc.SetMultipathTCP(false)
+	var l net.Listener
+	h.Do(func() (err error) { l, err = lc.Listen(context.Background(), "tcp", addr); return })
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				fmt.Fprintf(c, "%s %v\n", h.name, c.RemoteAddr())
+				io.Copy(c, c)
+			}()
+		}
+	}()
+}
+
+// dial connects from a host.
+func (h *host) dial(addr string) (c net.Conn, err error) {
+	err = h.Try(func() (err error) { c, err = net.DialTimeout("tcp", addr, 5*time.Second); return })
+	return c, err
+}
+
+// A tap is a raw socket on a host's eth0.
+type tap struct {
+	t  *testing.T
+	fd int
+}
+
+func (h *host) tap(t *testing.T) *tap {
+	t.Helper()
+	p := &tap{t: t}
+	h.Do(func() error {
+		link, err := net.InterfaceByName("eth0")
+		if err != nil {
+			return err
+		}
+		if p.fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, int(htons(unix.ETH_P_ALL))); err != nil {
+			return err
+		}
+		return unix.Bind(p.fd, &unix.SockaddrLinklayer{Protocol: htons(unix.ETH_P_ALL), Ifindex: link.Index})
+	})
+	t.Cleanup(func() { unix.Close(p.fd) })
+	return p
+}
+
+func htons(v uint16) uint16 { return v<<8 | v>>8 }
+
+func (p *tap) send(data []byte) {
+	p.t.Helper()
+	if _, err := unix.Write(p.fd, data); err != nil {
+		p.t.Fatalf("send a frame: %v", err)
+	}
+}
+
+// next returns the next TCP segment that came in from a client's port, or nil if
+// none comes for a while.
+func (p *tap) next(port uint16, patience time.Duration) *segment {
+	p.t.Helper()
+	deadline := time.Now().Add(patience)
+	buf := make([]byte, 2048)
+	for {
+		n, from, err := unix.Recvfrom(p.fd, buf, 0)
+		if err == nil {
+			if ll, ok := from.(*unix.SockaddrLinklayer); ok && ll.Pkttype == unix.PACKET_OUTGOING {
+				continue
+			}
+			if s := parseSegment(buf[:n]); s != nil && s.src.Port() == port {
+				return s
+			}
+			continue
+		}
+		left := time.Until(deadline)
+		if left <= 0 {
+			return nil
+		}
+		unix.Poll([]unix.PollFd{{Fd: int32(p.fd), Events: unix.POLLIN}}, int(left.Milliseconds())+1)
+	}
+}
+
+// A segment is what a tap saw of a TCP segment.
+type segment struct {
+	dstMAC, srcMAC string
+	src, dst       netip.AddrPort
+	ttl            uint8
+	flags          uint8
+}
+
+func parseSegment(b []byte) *segment {
+	if len(b) < 54 {
+		return nil
+	}
+	s := &segment{dstMAC: net.HardwareAddr(b[:6]).String(), srcMAC: net.HardwareAddr(b[6:12]).String()}
+	var src, dst netip.Addr
+	var tcp []byte
+	switch {
+	case b[12] == 8 && b[13] == 0 && b[23] == 6:
+		src, dst, s.ttl, tcp = netip.AddrFrom4([4]byte(b[26:30])), netip.AddrFrom4([4]byte(b[30:34])), b[22], b[34:]
+	case b[12] == 0x86 && b[13] == 0xdd && b[20] == 6 && len(b) >= 74:
+		src, dst, s.ttl, tcp = netip.AddrFrom16([16]byte(b[22:38])), netip.AddrFrom16([16]byte(b[38:54])), b[21], b[54:]
+	default:
+		return nil
+	}
+	s.src = netip.AddrPortFrom(src, uint16(tcp[0])<<8|uint16(tcp[1]))
+	s.dst = netip.AddrPortFrom(dst, uint16(tcp[2])<<8|uint16(tcp[3]))
+	s.flags = tcp[13]
+	return s
+}
+
+// ack is a segment without data as a host sends it.
+func ack(srcMAC, dstMAC net.HardwareAddr, src, dst netip.AddrPort, flags uint8) []byte {
+	b := frame.ACK(src, dst, 1000, 5000)
+	copy(b, dstMAC)
+	copy(b[6:], srcMAC)
+	at := 34
+	if src.Addr().Is6() {
+		at = 54
+	}
+	// RFC 1624: the checksum of the word that changed.
+	old, sum := uint16(b[at+13]), uint32(b[at+16])<<8|uint32(b[at+17])
+	b[at+13] = flags
+	sum = uint32(^uint16(sum)) + uint32(^old&0xffff) + uint32(flags)
+	for sum > 0xffff {
+		sum = sum>>16 + sum&0xffff
+	}
+	b[at+16], b[at+17] = uint8(^sum>>8), uint8(^sum)
+	return b
+}
+
+// freebind lets a listener use an IPv6 address that is only routed here.
+func freebind(_, _ string, c syscall.RawConn) error {
+	var err error
+	if e := c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_IPV6, unix.IPV6_FREEBIND, 1) }); e != nil {
+		return e
+	}
+	if errors.Is(err, unix.ENOPROTOOPT) { // an IPv4 socket
+		return nil
+	}
+	return err
+}
