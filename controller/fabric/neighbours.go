@@ -41,8 +41,9 @@ const (
 	maxNeighbours   = 16384
 	maxHeldPerHost  = 4
 	maxHeld         = 512
-	askEvery        = time.Second
-	asksBeforeGone  = 3
+	askFirst        = 100 * time.Millisecond // then twice that, and so on
+	askAtMost       = time.Second
+	asksBeforeGone  = 5
 	pinnedAskAtMost = 10 * time.Second
 	refreshPinned   = 30 * time.Second
 	refreshOther    = 60 * time.Second
@@ -155,10 +156,11 @@ func (n *neighbours) due(now time.Time, limit int) (ask []question, gone bool) {
 		}
 		ask = append(ask, q)
 		e.asked++
-		e.next = now.Add(askEvery)
+		wait := min(askFirst<<min(e.asked-1, 8), askAtMost)
 		if over := e.asked - asksBeforeGone; over > 0 {
-			e.next = now.Add(min(askEvery<<min(over, 8), pinnedAskAtMost))
+			wait = min(askAtMost<<min(over, 8), pinnedAskAtMost)
 		}
+		e.next = now.Add(wait)
 	}
 	return ask, gone
 }

@@ -199,6 +199,12 @@ func (r *rig) ready() {
 				return fmt.Errorf("%s is not resolved", name)
 			}
 		}
+		flows := strings.Join(r.flows(), "\n")
+		for _, name := range allHosts[1:] {
+			if !strings.Contains(flows, "ipv6_dst="+r.hosts[name].v6+" actions=set_field") {
+				return fmt.Errorf("%s is not resolved in IPv6", name)
+			}
+		}
 		return nil
 	})
 }
