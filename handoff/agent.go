@@ -45,6 +45,22 @@ func permanent(err error) bool {
 		errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENAMETOOLONG) || errors.Is(err, syscall.ENOTDIR)
 }
 
+// connectFirst is connect with patience for an agent that is just starting: its
+// socket may not have its final permissions yet.
+func (l *Listener) connectFirst(ctx context.Context) error {
+	for attempt := 1; ; attempt++ {
+		err := l.connect(ctx)
+		if !errors.Is(err, syscall.EACCES) || attempt == 5 {
+			return err
+		}
+		select {
+		case <-time.After(minDelay << attempt):
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
 // current returns the connection to the agent, nil while there is none.
 func (l *Listener) current() *net.UnixConn {
 	l.mu.Lock()
@@ -89,6 +105,8 @@ func (l *Listener) reconnect() (a accepted, ok bool) {
 	switch {
 	case err == nil:
 		l.log.Info("connected to the agent")
+	case permanent(err):
+		l.log.Warn("the agent cannot be reached; trying again", "err", err)
 	case !l.isClosing():
 		l.log.Debug("no agent yet", "err", err)
 	}

@@ -37,8 +37,9 @@ func (l *Listener) Close() error {
 // over was accepted and then answered, with the first octet, or closed. It
 // returns the error of Close, or ctx's if that ends first.
 //
-// Call it before http.Server.Shutdown, which closes connections whose
-// request it has not read yet. Serve then returns net.ErrClosed.
+// Call it before http.Server.Shutdown, which closes connections whose request
+// it has not read yet. Serve then returns net.ErrClosed. Connections of Direct
+// are Shutdown's alone.
 func (l *Listener) Drain(ctx context.Context) error {
 	err := l.Close()
 	select {

@@ -40,6 +40,12 @@ func (c *Conn) ReadFrom(r io.Reader) (int64, error) {
 	return c.TCPConn.ReadFrom(r)
 }
 
+// CloseWrite sends the client a FIN; reading goes on.
+func (c *Conn) CloseWrite() error {
+	c.answered()
+	return c.TCPConn.CloseWrite()
+}
+
 // Close closes the connection.
 func (c *Conn) Close() error {
 	c.answered()

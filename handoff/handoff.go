@@ -91,7 +91,7 @@ func Listen(ctx context.Context, opt Options) (*Listener, error) {
 		abandoned: make(chan struct{}),
 		drained:   make(chan struct{}),
 	}
-	if err := l.connect(ctx); err != nil {
+	if err := l.connectFirst(ctx); err != nil {
 		if permanent(err) {
 			return nil, err
 		}

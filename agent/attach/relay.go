@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"sync"
@@ -171,6 +172,9 @@ func (r *Relayer) probe() {
 		c, err := r.dialer.DialContext(ctx, "tcp", r.cfg.Connect)
 		cancel()
 		if err == nil {
+			if r.cfg.ProxyProtocol {
+				io.WriteString(c, localHeader) // only so that it does not complain
+			}
 			c.Close()
 			r.setReady(true)
 			select {

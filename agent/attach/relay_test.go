@@ -279,6 +279,9 @@ func TestTheApplicationLearnsTheClientsAddress(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if b, err := io.ReadAll(probe); string(b) != localHeader || err != nil {
+		t.Errorf("the probe reads %q, %v; want %q", b, err, localHeader)
+	}
 	probe.Close()
 	client, fd, m := session(t, "127.0.0.1")
 	io.WriteString(client, "hello")

@@ -36,7 +36,7 @@ const DefaultHalfClosed = time.Minute
 // directions have ended, and closes both connections. It keeps what either end
 // means: a FIN is passed on as a FIN when all before it was, the other
 // direction goes on; a reset, or any failure, resets the other end. When ctx
-// ends, both are reset.
+// ends, both are reset. Deadlines that were set on them are taken away.
 //
 // The error is nil if both ends closed in good order, and else says which
 // direction failed; it wraps ctx's cause if that ended the session.
@@ -51,6 +51,8 @@ func RelayWith(ctx context.Context, client, backend *net.TCPConn, t Timeouts) (S
 	}
 	r := &relay{client: client, backend: backend, timeouts: t}
 	r.touch()
+	client.SetDeadline(time.Time{}) // the caller's have served their purpose
+	backend.SetDeadline(time.Time{})
 	if t.Idle > 0 {
 		tick := time.Now().Add(t.Idle / 2)
 		client.SetReadDeadline(tick)
