@@ -15,7 +15,7 @@ TIMEOUT  ?= 20m
 .PHONY: build demo test setup lint check-generated generate bench fuzz clean
 
 build:
-	CGO_ENABLED=0 $(GO) build -trimpath -o bin/shunt ./cmd/shunt
+	CGO_ENABLED=0 $(GO) build -o bin/shunt ./cmd/shunt
 
 demo: build
 	bin/shunt lab demo

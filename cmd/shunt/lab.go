@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"os/signal"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -145,8 +147,8 @@ func newLabInfo() *cobra.Command {
 				for _, a := range h.Addresses {
 					addresses = append(addresses, a.String())
 				}
-				for d, pid := range h.PIDs {
-					daemons = append(daemons, fmt.Sprintf("%s (%d)", d, pid))
+				for _, d := range slices.Sorted(maps.Keys(h.PIDs)) {
+					daemons = append(daemons, fmt.Sprintf("%s (%d)", d, h.PIDs[d]))
 				}
 				fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", h.Name, h.Netns, strings.Join(addresses, ", "), strings.Join(daemons, ", "))
 			}
