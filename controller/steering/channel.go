@@ -192,7 +192,6 @@ func (s *Sessions) next(jobs []job, k Key, r *record) []job {
 		if !r.queued {
 			r.queued = true
 			s.backlog = append(s.backlog, k)
-			s.wait(k)
 		}
 		return jobs
 	}
