@@ -258,6 +258,24 @@ func TestMegabytesInEveryQueueMove(t *testing.T) {
 	b.noResets()
 }
 
+func TestManyUnsentBytesGoToAPeerWithTinySegments(t *testing.T) {
+	b := newBed(t)
+	c, fd := b.open("IPv4")
+	s := b.dump(fd)
+	b.must(CloseSilently(fd))
+	s.MSSClamp, s.Unsent = 88, pattern(3<<20, 1)
+	s.SndSeq += uint32(len(s.Unsent))
+	to := b.restore(1, s)
+	b.steer(1)
+	b.must(Activate(to, s))
+	expect(t, c, s.Unsent, false)
+	if mss := tcpInfo(t, to).Snd_mss; mss > 88 {
+		t.Errorf("segments of %d bytes, want at most 88", mss)
+	}
+	talk(b, c, b.conn(to))
+	b.noResets()
+}
+
 // Buffers whose size was ever set do not grow with the connection; a restored one
 // is to be as fast as any other.
 func TestBuffersOfARestoredConnectionStillTuneThemselves(t *testing.T) {

@@ -138,7 +138,7 @@ const (
 // fill writes all of data into a selected queue of a socket in repair mode, or,
 // outside it, to the peer.
 func fill(fd int, data []byte) error {
-	for chunk := maxChunk; len(data) > 0; {
+	for chunk, grown := maxChunk, 0; len(data) > 0; {
 		n, err := unix.Write(fd, data[:min(chunk, len(data))])
 		switch {
 		case err == nil:
@@ -146,11 +146,28 @@ func fill(fd int, data []byte) error {
 		case errors.Is(err, unix.EINTR):
 		case (errors.Is(err, unix.ENOMEM) || errors.Is(err, unix.ENOBUFS)) && chunk > minChunk:
 			chunk /= 2
+		case errors.Is(err, unix.EAGAIN) && grown < maxGrowth:
+			// Small segments have much overhead, more than makeRoom has reckoned with.
+			grown++
+			if err := growSendBuffer(fd); err != nil {
+				return err
+			}
 		default:
 			return fmt.Errorf("%d bytes left: %w", len(data), err)
 		}
 	}
 	return nil
+}
+
+// maxGrowth is how often fill doubles the send buffer.
+const maxGrowth = 6
+
+func growSendBuffer(fd int) error {
+	size, err := getInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, "SO_SNDBUF")
+	if err != nil {
+		return err
+	}
+	return makeRoom(fd, unix.SO_SNDBUF, unix.SO_SNDBUFFORCE, size, "SO_SNDBUF")
 }
 
 // makeRoom raises a buffer (SO_RCVBUF or SO_SNDBUF) until n bytes of payload fit,
