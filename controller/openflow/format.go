@@ -20,6 +20,7 @@ var fieldNames = map[Field]string{
 	FieldIPv6Src: "ipv6_src", FieldIPv6Dst: "ipv6_dst", FieldICMPv6Type: "icmp_type", FieldICMPv6Code: "icmp_code",
 	FieldNDTarget: "nd_target", FieldNDSLL: "nd_sll", FieldNDTLL: "nd_tll",
 	FieldTCPFlags: "tcp_flags", FieldCTState: "ct_state", FieldCTMark: "ct_mark",
+	FieldNDReserved: "nd_reserved", FieldNDOptionType: "nd_options_type",
 }
 
 // Names that set_field uses where they differ from a match's.
@@ -38,6 +39,7 @@ var moveNames = map[Field]string{
 	FieldIPv6Src: "NXM_NX_IPV6_SRC", FieldIPv6Dst: "NXM_NX_IPV6_DST", FieldICMPv6Type: "NXM_NX_ICMPV6_TYPE", FieldICMPv6Code: "NXM_NX_ICMPV6_CODE",
 	FieldNDTarget: "NXM_NX_ND_TARGET", FieldNDSLL: "NXM_NX_ND_SLL", FieldNDTLL: "NXM_NX_ND_TLL",
 	FieldTCPFlags: "NXM_NX_TCP_FLAGS", FieldCTState: "NXM_NX_CT_STATE", FieldCTMark: "NXM_NX_CT_MARK",
+	FieldNDReserved: "ERICOXM_OF_ICMPV6_ND_RESERVED", FieldNDOptionType: "ERICOXM_OF_ICMPV6_ND_OPTIONS_TYPE",
 }
 
 // String is the field's name in a match.
@@ -105,7 +107,7 @@ func (f Field) text(v []byte) string {
 	switch f {
 	case FieldInPort:
 		return PortName(binary.BigEndian.Uint32(v))
-	case FieldEthType, FieldTCPFlags, FieldCTState, FieldCTMark:
+	case FieldEthType, FieldTCPFlags, FieldCTState, FieldCTMark, FieldNDReserved:
 		return fmt.Sprintf("%#x", number(v))
 	}
 	switch len(v) {

@@ -37,7 +37,7 @@ func (f Field) rank() int {
 	case FieldTCPSrc, FieldTCPDst, FieldTCPFlags, FieldICMPv4Type, FieldICMPv4Code,
 		FieldICMPv6Type, FieldICMPv6Code:
 		return 5
-	case FieldNDTarget, FieldNDSLL, FieldNDTLL:
+	case FieldNDTarget, FieldNDSLL, FieldNDTLL, FieldNDReserved, FieldNDOptionType:
 		return 6
 	}
 	return 7
@@ -231,7 +231,7 @@ func (m Match) Check() error {
 func (f Field) maskable() bool {
 	switch f {
 	case FieldInPort, FieldEthType, FieldIPProto, FieldICMPv4Type, FieldICMPv4Code,
-		FieldICMPv6Type, FieldICMPv6Code, FieldARPOp:
+		FieldICMPv6Type, FieldICMPv6Code, FieldARPOp, FieldNDOptionType:
 		return false
 	}
 	return true
@@ -255,7 +255,7 @@ func (m Match) hasPrerequisites(f Field) bool {
 		return m.number(FieldIPProto) == ProtoICMP && m.number(FieldEthType) == EthTypeIPv4
 	case FieldICMPv6Type, FieldICMPv6Code:
 		return m.number(FieldIPProto) == ProtoICMPv6 && m.number(FieldEthType) == EthTypeIPv6
-	case FieldNDTarget:
+	case FieldNDTarget, FieldNDReserved, FieldNDOptionType:
 		t := m.number(FieldICMPv6Type)
 		return t == 135 || t == 136
 	case FieldNDSLL:
