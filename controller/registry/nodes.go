@@ -26,6 +26,7 @@ var (
 // that others have to hear of is announced on Changed.
 type Nodes struct {
 	allowed []string
+	limit   int
 	changed chan struct{}
 
 	mu      sync.Mutex // guards what follows
@@ -51,6 +52,7 @@ type proxied struct {
 func NewNodes(allowed []string, known []Node) *Nodes {
 	n := &Nodes{
 		allowed: allowed,
+		limit:   maxNodes,
 		changed: make(chan struct{}, 1),
 		nodes:   make(map[string]*member),
 		proxied: make(map[string]*proxied),
@@ -103,8 +105,8 @@ func (n *Nodes) Join(h Hello) (seat uint64, err error) {
 	}
 	m := n.nodes[h.Name]
 	if m == nil {
-		if len(n.nodes) >= maxNodes {
-			return 0, fmt.Errorf("node %s: %w, %d are known; list the real ones under nodes", h.Name, ErrTooMany, maxNodes)
+		if len(n.nodes) >= n.limit {
+			return 0, fmt.Errorf("node %s: %w, %d are known; list the real ones under nodes", h.Name, ErrTooMany, n.limit)
 		}
 		m = &member{}
 		n.nodes[h.Name] = m

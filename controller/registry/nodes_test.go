@@ -81,7 +81,8 @@ func TestWhoMayJoin(t *testing.T) {
 		}
 	}
 	many := NewNodes(nil, nil)
-	for i := range maxNodes {
+	many.limit = 300
+	for i := range many.limit {
 		h := hello(fmt.Sprint("n", i), 0)
 		h.MAC = []byte{2, 1, 0, 0, byte(i >> 8), byte(i)}
 		h.Addresses = []netip.Addr{netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)})}

@@ -25,6 +25,7 @@ var ErrFull = errors.New("too many sessions")
 // sessions settles every such doubt.
 type Sessions struct {
 	timing  Timing
+	limit   int  // of the table
 	started bool // effects go to the switch: Start was called
 	table   map[Key]*entry
 	nodes   map[string]*holder
@@ -54,6 +55,7 @@ type lingering struct {
 func NewSessions(t Timing) *Sessions {
 	return &Sessions{
 		timing: t,
+		limit:  maxSessions,
 		table:  make(map[Key]*entry),
 		nodes:  make(map[string]*holder),
 		early:  make(map[string]time.Time),
@@ -64,8 +66,8 @@ func NewSessions(t Timing) *Sessions {
 // session is not steered any more. The error wraps ErrFull.
 func (t *Sessions) Steer(now time.Time, s Session) ([]Effect, error) {
 	old := t.table[s.Key()]
-	if old == nil && len(t.table) >= maxSessions {
-		return nil, fmt.Errorf("steer session of %v: %w, the controller tracks at most %d", s.Client, ErrFull, maxSessions)
+	if old == nil && len(t.table) >= t.limit {
+		return nil, fmt.Errorf("steer session of %v: %w, the controller tracks at most %d", s.Client, ErrFull, t.limit)
 	}
 	if old != nil {
 		t.drop(old)
@@ -168,7 +170,7 @@ func (t *Sessions) Listed(now, asked time.Time, node string, held []Session) (ef
 	listed := make(map[Key]bool, len(held))
 	for _, s := range held {
 		listed[s.Key()] = true
-		if t.table[s.Key()] != nil || len(t.table) >= maxSessions {
+		if t.table[s.Key()] != nil || len(t.table) >= t.limit {
 			continue
 		}
 		t.put(now, s)

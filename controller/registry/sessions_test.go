@@ -157,10 +157,11 @@ func consistent(t *testing.T, table *Sessions) {
 
 func TestTheTableIsBounded(t *testing.T) {
 	table := NewSessions(DefaultTiming)
+	table.limit = 1000
 	s := sessionOf("10.0.0.0:1")
 	s.Node = "server1"
-	for i := range maxSessions {
-		s.Client = netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 1)
+	for i := range table.limit {
+		s.Client = netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), 1)
 		if _, err := table.Steer(epoch, s); err != nil {
 			t.Fatalf("session %d: %v", i, err)
 		}
