@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -64,7 +65,9 @@ func (l *Lab) ready(ctx context.Context) (steering string, err error) {
 		if ended := l.ended(); len(ended) > 0 {
 			return "", l.explain(fmt.Errorf("%s on %s ended", ended[0].Name, ended[0].Host), ended)
 		}
-		if ctxErr := pause(ctx); ctxErr != nil {
+		if ctxErr := pause(ctx); errors.Is(ctxErr, context.Canceled) {
+			return "", fmt.Errorf("wait for the lab to get ready: %w", ctxErr)
+		} else if ctxErr != nil {
 			return "", l.explain(fmt.Errorf("the lab did not get ready in time (%w); last: %w", ctxErr, err), l.st.Daemons)
 		}
 	}
@@ -113,18 +116,20 @@ func (l *Lab) status(ctx context.Context, operator shuntv1.OperatorServiceClient
 	if err != nil {
 		return nil, fmt.Errorf("ask the controller: %w", err)
 	}
-	up := map[string]bool{}
+	nodes := map[string]*shuntv1.Node{}
 	for _, n := range st.GetNodes() {
-		up[n.GetName()] = n.GetUp()
+		nodes[n.GetName()] = n
 	}
 	var missing []string
 	for _, h := range append(l.st.withRole(RoleDispatcher), l.st.withRole(RoleServer)...) {
-		if !up[h.Name] {
+		n := nodes[h.Name]
+		ready := func(a *shuntv1.Application) bool { return a.GetService() == l.st.Service.Name && a.GetReady() }
+		if !n.GetUp() || h.Role == RoleServer && !slices.ContainsFunc(n.GetApplications(), ready) {
 			missing = append(missing, h.Name)
 		}
 	}
 	if len(missing) > 0 {
-		return nil, fmt.Errorf("the controller does not have up: %s", strings.Join(missing, ", "))
+		return nil, fmt.Errorf("the controller does not have up, with an application ready on servers: %s", strings.Join(missing, ", "))
 	}
 	if len(st.GetSwitches()) == 0 || !st.GetSwitches()[0].GetConnected() {
 		return nil, errors.New("the switch is not connected to the controller")
