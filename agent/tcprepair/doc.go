@@ -29,14 +29,19 @@
 //
 // # What is not carried
 //
-// The kernel lets nobody read or write the congestion window, round-trip
-// estimate and retransmission timeout (the restored connection starts as a new
-// one does), the out-of-order queue (the peer still holds it and sends it again)
-// and the negotiation of ECN: a restored connection does not echo congestion
-// marks, so a node that accepts connections to be moved should run with
-// net.ipv4.tcp_ecn=0. By choice: the congestion control algorithm is that of the
-// target, whose network it has to suit; TCP_CORK, IP_TOS, SO_MARK, SO_PRIORITY
-// and socket filters of the application do not travel.
+// The kernel lets nobody read or write the congestion window, the round-trip
+// estimate, the retransmission timeout, the out-of-order queue (the peer still
+// holds it and sends it again) and the negotiation of ECN.
+//
+// So a restored connection starts with the initial window and, unlike one that has
+// seen a handshake, with a retransmission timeout of 3 s (1 s for a tail loss
+// probe, with SACK), until something that it sends is acknowledged, or unless the
+// host remembers the peer (tcp_metrics). And it does not echo congestion marks:
+// a node that accepts connections to be moved should run with net.ipv4.tcp_ecn=0.
+//
+// By choice, the congestion control algorithm is that of the target, whose network
+// it has to suit; TCP_CORK, IP_TOS, SO_MARK, SO_PRIORITY and socket filters of the
+// application do not travel.
 //
 // # Half-closed connections
 //
