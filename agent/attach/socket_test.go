@@ -14,7 +14,7 @@ import (
 )
 
 func TestProcessesThatAreNoApplicationsAreRefused(t *testing.T) {
-	l := newListener(t, ListenerConfig{HelloTimeout: 50 * time.Millisecond})
+	l := newListener(t, ListenerConfig{HelloTimeout: 500 * time.Millisecond})
 	null, err := os.Open("/dev/null")
 	if err != nil {
 		t.Fatal(err)
