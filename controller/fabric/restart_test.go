@@ -21,8 +21,7 @@ import (
 )
 
 func TestAfterASwitchsRestartFlowsAndSteeringAreReplayed(t *testing.T) {
-	eachMode(t, func(t *testing.T, m Mode) {
-		r := newRig(t)
+	onEach(t, func(t *testing.T, r *rig, m Mode) {
 		r.start(m)
 		r.fabric.Replace(nil)
 		taps := r.taps()
@@ -89,8 +88,7 @@ func (r *rig) ages() map[string]string {
 }
 
 func TestAControllerThatComesBackTouchesOnlyWhatIsWrong(t *testing.T) {
-	eachMode(t, func(t *testing.T, m Mode) {
-		r := newRig(t)
+	onEach(t, func(t *testing.T, r *rig, m Mode) {
 		const foreign = "cookie=0xabc,table=3,priority=7,tcp,tp_dst=9 actions=drop"
 		r.sw.Ofctl("add-flow", "br0", foreign)
 		r.start(m)
@@ -169,7 +167,7 @@ func TestASwitchCanDialIn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	socket := filepath.Join(r.sw.Dir(), "controller.sock")
+	socket := filepath.Join(r.ovs.Dir(), "controller.sock")
 	l, err := net.Listen("unix", socket)
 	if err != nil {
 		t.Fatal(err)
@@ -181,7 +179,7 @@ func TestASwitchCanDialIn(t *testing.T) {
 	defer cancel()
 	r.fabric = f
 	f.SetTopology(r.topology())
-	r.sw.SetController("unix:" + socket)
+	r.ovs.SetController("unix:" + socket)
 	r.ready()
 	if s := f.Status()[0]; s.Steering != "conntrack" || s.DPID != r.sw.DPID() {
 		t.Errorf("status %+v", s)
@@ -230,7 +228,7 @@ func TestPortsMayComeAndGo(t *testing.T) {
 func TestASwitchThatHangsFailsRequestsInTime(t *testing.T) {
 	r := newRig(t)
 	r.start(ExactFlow)
-	goOn := r.sw.Suspend()
+	goOn := r.ovs.Suspend()
 	defer goOn()
 	start := time.Now()
 	if err := wait(func(done func(error)) { r.fabric.Steer(session(families[0], 4000, "server1"), done) }); err == nil {

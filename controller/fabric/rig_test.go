@@ -22,11 +22,13 @@ import (
 	"github.com/shunt-sdn/shunt/internal/testovs"
 )
 
-// A rig is a network on a private Open vSwitch: a client, a dispatcher, two
-// servers. Nodes hold the session addresses as agents have them do it.
+// A rig is a network on a switch: a client, a dispatcher, two servers. Nodes hold
+// the session addresses as agents have them do it.
 type rig struct {
 	t       *testing.T
-	sw      *testovs.Switch
+	sw      testSwitch
+	ovs     *testovs.Switch // the same, if it is Open vSwitch
+	plain   bool            // it does OpenFlow 1.3 and nothing else
 	hosts   map[string]*host
 	indexes steering.Indexes // as if kept over restarts
 
@@ -60,11 +62,21 @@ func mustMAC(s string) net.HardwareAddr {
 	return m
 }
 
+// newRig makes a rig on a private Open vSwitch.
 func newRig(t *testing.T) *rig {
 	t.Helper()
-	testnet.NeedRoot(t)
 	ns := testnet.NewNS(t)
-	r := &rig{t: t, sw: testovs.Start(t, ns), hosts: map[string]*host{}, indexes: steering.NewIndexes()}
+	sw := testovs.Start(t, ns)
+	r := &rig{t: t, sw: sw, ovs: sw}
+	r.wire(ns)
+	return r
+}
+
+// wire makes the hosts and connects them to the switch.
+func (r *rig) wire(ns *testnet.NS) {
+	t := r.t
+	t.Helper()
+	r.hosts, r.indexes = map[string]*host{}, steering.NewIndexes()
 	for i, name := range allHosts {
 		net, last := 2, 10+i
 		if name == "client1" {
@@ -84,7 +96,6 @@ func newRig(t *testing.T) *rig {
 		r.hosts[name] = h
 		r.sw.AddPort(name, 0)
 	}
-	return r
 }
 
 func (h *host) route(t *testing.T, via string) {

@@ -222,6 +222,13 @@ func (s *Sessions) Paths(f func(Path)) {
 	}
 }
 
+// Len counts the sessions, with those that the switch is still to forget.
+func (s *Sessions) Len() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.records)
+}
+
 // Confirmed counts the sessions whose steering the switch confirmed.
 func (s *Sessions) Confirmed() int {
 	n := 0
