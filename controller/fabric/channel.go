@@ -33,6 +33,7 @@ type channel struct {
 	dirty   bool // flows are to be computed anew
 	retry   time.Time
 	backoff time.Duration
+	warned  time.Time // of a forged address
 }
 
 const (

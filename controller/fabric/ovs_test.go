@@ -3,12 +3,16 @@ package fabric
 import (
 	"bufio"
 	"fmt"
+	"net"
 	"net/netip"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/net/icmp"
+	"golang.org/x/net/ipv4"
+	"golang.org/x/net/ipv6"
 
 	"github.com/shunt-sdn/shunt/controller/openflow"
 )
@@ -175,6 +179,64 @@ func TestMarksOutliveASilentServer(t *testing.T) {
 	if n != len(families) {
 		t.Errorf("%d connections are established for the tracker, want %d:\n%s", n, len(families), r.ovs.Appctl("dpctl/dump-conntrack", "-s"))
 	}
+}
+
+func TestPacketsThatTheTrackerFindsInvalidAreSteeredToo(t *testing.T) {
+	r := newRig(t)
+	r.start(Conntrack)
+	for i, f := range families {
+		s := session(f, uint16(4000+i), "server1")
+		s.ClientSeq, s.ClientAck = 3_000_000_000, 2_000_000_000 // far from what the client sends
+		r.steer(s)
+		if got := r.at(r.taps(), s.Client, s.VIP, openflow.TCPAck); got != "server1 "+f.session {
+			t.Errorf("%s: at %s", f.name, got)
+		}
+	}
+}
+
+func TestThePingsOfTheSwitchsAddressesAreAnswered(t *testing.T) {
+	onEach(t, func(t *testing.T, r *rig, m Mode) {
+		if r.plain {
+			t.Log("a plain switch does not answer pings")
+			return
+		}
+		r.start(m)
+		for _, tt := range []struct {
+			network, addr string
+			kind          icmp.Type
+			proto         int
+		}{{"ip4:icmp", "10.10.1.1", ipv4.ICMPTypeEcho, 1}, {"ip4:icmp", "10.10.2.1", ipv4.ICMPTypeEcho, 1}, {"ip6:ipv6-icmp", "fd10:1::1", ipv6.ICMPTypeEchoRequest, 58}} {
+			r.hosts["client1"].Do(func() error {
+				c, err := icmp.ListenPacket(tt.network, "")
+				if err != nil {
+					return err
+				}
+				defer c.Close()
+				m := icmp.Message{Type: tt.kind, Body: &icmp.Echo{ID: 77, Seq: 1, Data: []byte("anybody there?")}}
+				b, err := m.Marshal(nil)
+				if err != nil {
+					return err
+				}
+				if _, err := c.WriteTo(b, &net.IPAddr{IP: net.ParseIP(tt.addr)}); err != nil {
+					return err
+				}
+				c.SetDeadline(time.Now().Add(5 * time.Second))
+				for b := make([]byte, 1500); ; {
+					n, from, err := c.ReadFrom(b)
+					if err != nil {
+						return fmt.Errorf("ping %s: %w", tt.addr, err)
+					}
+					got, err := icmp.ParseMessage(tt.proto, b[:n])
+					if err != nil {
+						return err
+					}
+					if e, ok := got.Body.(*icmp.Echo); ok && got.Type != tt.kind && e.ID == 77 && from.String() == tt.addr {
+						return nil
+					}
+				}
+			})
+		}
+	})
 }
 
 func TestDivertedFramesReachTheNodeAsTheyAre(t *testing.T) {

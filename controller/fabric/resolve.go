@@ -2,6 +2,7 @@ package fabric
 
 import (
 	"net/netip"
+	"time"
 
 	"github.com/shunt-sdn/shunt/controller/fabric/frame"
 	"github.com/shunt-sdn/shunt/controller/openflow"
@@ -81,8 +82,10 @@ func (c *channel) neighbourMessage(p openflow.PacketIn) {
 				c.dirty = true
 			}
 		}
-	} else if c.ours(n.Sender) {
-		c.log.Warn("a host claims an address of ours", "address", n.Sender, "mac", n.SenderMAC, "port", port)
+	} else if c.ours(n.Sender) && !c.pooled(n.Sender) && c.now().Sub(c.warned) > time.Minute {
+		// A node may well ask in the name of a session address.
+		c.warned = c.now()
+		c.log.Warn("a host claims an address of the switch or a VIP: two have it, or somebody forges", "address", n.Sender, "mac", n.SenderMAC, "port", port)
 	}
 	if n.Question && c.answersFor(n, iface) {
 		c.send(openflow.PacketOut{InPort: openflow.PortController, Apply: []openflow.Action{openflow.Output{Port: p.InPort}},

@@ -49,10 +49,8 @@ func (c *channel) ours(a netip.Addr) bool {
 			}
 		}
 	}
-	for _, p := range c.f.cfg.Pools {
-		if p.Contains(a) {
-			return true
-		}
+	if c.pooled(a) {
+		return true
 	}
 	for _, s := range c.currentTopology().Services {
 		if slices.Contains(s.VIPs, a) {
@@ -60,6 +58,11 @@ func (c *channel) ours(a netip.Addr) bool {
 		}
 	}
 	return false
+}
+
+// pooled says whether an address is a session address.
+func (c *channel) pooled(a netip.Addr) bool {
+	return slices.ContainsFunc(c.f.cfg.Pools, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
 // pin has nodes and routers resolved, always.

@@ -23,14 +23,16 @@ func (b *builder) routes() {
 		}
 	}
 	for _, n := range b.Neighbours {
-		if on, ok := OnLink(b.Interfaces, n.Addr); !ok || on != n.Interface {
+		if on, ok := OnLink(b.Interfaces, n.Addr); !ok || on != n.Interface || n.Addr.IsLinkLocalUnicast() {
 			continue
 		}
 		b.route(netip.PrefixFrom(n.Addr, n.Addr.BitLen()), prioRouteHost, TableEgress, set(openflow.EthDst(n.MAC)), openflow.DecTTL{})
 	}
 	for _, ifc := range b.Interfaces {
 		for _, p := range ifc.Addresses {
-			b.route(p, prioRouteOnLink, 0, resolve)
+			if !p.Addr().IsLinkLocalUnicast() { // never routed
+				b.route(p, prioRouteOnLink, 0, resolve)
+			}
 		}
 	}
 	for _, r := range b.Routes {
