@@ -1,8 +1,11 @@
 package lab
 
 import (
+	"errors"
+	"io/fs"
 	"net"
 	"net/netip"
+	"strings"
 
 	"github.com/shunt-sdn/shunt/lab/netns"
 )
@@ -25,7 +28,7 @@ func buildNetwork(st *state) error {
 			return err
 		}
 		stacks[h.Name] = s
-		if err := prepare(s, h.Role); err != nil {
+		if err := prepare(s, h.Role, st.Options.IPv6); err != nil {
 			return err
 		}
 	}
@@ -91,8 +94,9 @@ func connect(h Host, host, sw *netns.Stack, rate uint64) error {
 	return sw.Rate(h.Name, rate)
 }
 
-// prepare sets what a fresh namespace needs before it has links.
-func prepare(s *netns.Stack, r Role) error {
+// prepare sets what a fresh namespace needs before it has links. A kernel
+// without IPv6 will do for a lab without it.
+func prepare(s *netns.Stack, r Role, ipv6 bool) error {
 	keys := [][2]string{
 		{"ipv4.ip_forward", "0"},
 		{"ipv4.conf.all.rp_filter", "0"}, // the default of some distributions is inherited
@@ -114,7 +118,11 @@ func prepare(s *netns.Stack, r Role) error {
 		keys = append(keys, [2]string{"ipv4.ip_local_port_range", "10240 65535"})
 	}
 	for _, k := range keys {
-		if err := s.Sysctl(k[0], k[1]); err != nil {
+		err := s.Sysctl(k[0], k[1])
+		if errors.Is(err, fs.ErrNotExist) && strings.HasPrefix(k[0], "ipv6.") && !ipv6 {
+			continue
+		}
+		if err != nil {
 			return err
 		}
 	}

@@ -149,7 +149,7 @@ func ovsSchema() (string, error) {
 			return path, nil
 		}
 	}
-	return "", fmt.Errorf("Open vSwitch's schema is not in /usr/share/openvswitch; %s", installOVS)
+	return "", fmt.Errorf("the schema of Open vSwitch is not in /usr/share/openvswitch; %s", installOVS)
 }
 
 // awaitSocket waits until a daemon of the lab listens on a unix socket.
