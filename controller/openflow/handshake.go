@@ -131,9 +131,16 @@ func (h *handshake) frame(err error) error {
 	return err
 }
 
+// maxHello bounds the first message, so that a peer of another protocol is told
+// from its first octets.
+const maxHello = 1024
+
 // hello waits for the peer's HELLO, which has to be first.
 func (h *handshake) hello() error {
+	limit := h.c.rd.max
+	h.c.rd.max = min(limit, maxHello)
 	m, err := h.c.rd.Next()
+	h.c.rd.max = limit
 	if err != nil {
 		return h.frame(err)
 	}
