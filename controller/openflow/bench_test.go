@@ -1,7 +1,9 @@
 package openflow_test
 
 import (
+	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/shunt-sdn/shunt/controller/openflow"
@@ -42,4 +44,22 @@ func BenchmarkApply(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// BenchmarkApplyFrom64 is BenchmarkApply by 64 callers at once.
+func BenchmarkApplyFrom64(b *testing.B) {
+	s := testovs.Start(b, testnet.NewNS(b))
+	c, _ := dial(b, s.Management())
+	var next atomic.Int64
+	b.SetParallelism(64 / runtime.GOMAXPROCS(0))
+	b.ResetTimer()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			if err := c.Apply(b.Context(), sessionFlow(int(next.Add(1)%50000), 1)); err != nil {
+				b.Error(err)
+				return
+			}
+		}
+	})
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "flow_mods/s")
 }

@@ -166,14 +166,16 @@ func (c *Conn) Close() error {
 // fail ends the channel. The first reason counts.
 func (c *Conn) fail(err error) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.err != nil {
-		return
+	first := c.err == nil
+	if first {
+		c.err = err
+		close(c.closed)
+		c.changed.Broadcast()
 	}
-	c.err = err
-	close(c.closed)
-	c.nc.Close()
-	c.changed.Broadcast()
+	c.mu.Unlock()
+	if first {
+		c.nc.Close() // may take seconds with TLS and a peer that hangs
+	}
 }
 
 // closedErr is the error of requests after the channel's end. It needs mu.

@@ -12,8 +12,9 @@ import (
 // The messages of fixed layout go through goloxi. Its decoder indexes past the
 // end of short input, so every call is guarded; its encoder pads no strings, so
 // callers do. Matches, actions and what contains them have a codec of their
-// own: goloxi reads a match's padding as a field and stops at fields that it
-// does not know, and it cannot carry masks on Open vSwitch's fields.
+// own: of a field that it does not know goloxi skips the header but not the
+// value, and so misreads the rest of the match, as of actions it rejects the
+// message; and what changes flows is hot.
 
 // fixed decodes m, of type t, as goloxi's message type T.
 func fixed[T any](m Message, t Type) (msg T, err error) {
