@@ -30,6 +30,7 @@ type channel struct {
 	// should not have. They are left until settled, and then deleted.
 	orphans []openflow.FlowStat
 	settled time.Time
+	holding bool // the assignment to homes that the switch came with
 	dirty   bool // flows are to be computed anew
 	retry   time.Time
 	backoff time.Duration
@@ -121,6 +122,7 @@ func (c *channel) loop(ctx context.Context) error {
 			}
 		case <-tick.C:
 			c.ask()
+			c.releaseHomes()
 			c.bury()
 		}
 		if err := c.sync(ctx); err != nil {
@@ -138,6 +140,7 @@ func (c *channel) reconcile(ctx context.Context) (sessions []openflow.FlowStat, 
 	if err != nil {
 		return nil, fmt.Errorf("read the switch's flows: %w", err)
 	}
+	c.holding = holdsHomes(stats) && !c.f.homesKnown(c.now())
 	want, marked, err := c.flowsWanted()
 	if err != nil {
 		return nil, err
@@ -206,6 +209,9 @@ func (c *channel) sync(ctx context.Context) error {
 // install makes the switch's static flows equal to want. Refusals are noted and
 // tried again later; an error is the channel's.
 func (c *channel) install(ctx context.Context, want pipeline.Set, marked *targets) error {
+	if c.holding {
+		c.keepHomes(want)
+	}
 	mods := pipeline.Diff(c.installed, want)
 	err := c.conn.Apply(ctx, mods...)
 	var refused *openflow.SwitchError
@@ -234,7 +240,7 @@ func (c *channel) install(ctx context.Context, want pipeline.Set, marked *target
 
 // bury deletes left-over flows once neighbours had the time to answer.
 func (c *channel) bury() {
-	if len(c.orphans) == 0 || c.now().Before(c.settled) || c.dirty {
+	if len(c.orphans) == 0 || c.now().Before(c.settled) || c.dirty || c.holding {
 		return
 	}
 	right := map[uint64]bool{}

@@ -25,8 +25,10 @@ type Fabric struct {
 	log     *slog.Logger
 	devices []*device
 
-	mu       sync.Mutex
-	topology Topology // the last one set; guarded by mu
+	mu       sync.Mutex // guards all below
+	topology Topology   // the last one set
+	since    time.Time  // of the first one
+	known    bool       // which homes are up
 }
 
 const (
@@ -177,6 +179,9 @@ func (f *Fabric) SetTopology(t Topology) {
 	t = t.normal()
 	t.keepLastUp(f.topology)
 	f.topology = t
+	if f.since.IsZero() {
+		f.since = f.cfg.Clock()
+	}
 	for _, d := range f.devices {
 		d.setTopology(t)
 	}

@@ -294,3 +294,47 @@ func TestASecondDispatcherSharesTheConnections(t *testing.T) {
 		t.Errorf("with all down, the last assignment is not kept: %v", n)
 	}
 }
+
+func TestAControllerThatComesBackLeavesTheAssignmentUntilItKnowsWhoIsUp(t *testing.T) {
+	r := newRig(t)
+	topo := r.topology()
+	for i := range topo.Services {
+		for j, vip := range topo.Services[i].VIPs {
+			session := fmt.Sprintf([]string{"172.31.0.%d", "fd31::%d"}[j], i+10)
+			topo.Services[i].Homes = append(topo.Services[i].Homes, Home{Node: "server1", VIP: vip, Session: netip.MustParseAddr(session), Up: true})
+		}
+	}
+	upOnly := func(nodes ...string) Topology {
+		t := topo.normal()
+		for i := range t.Services {
+			for j := range t.Services[i].Homes {
+				t.Services[i].Homes[j].Up = slices.Contains(nodes, t.Services[i].Homes[j].Node)
+			}
+		}
+		return t
+	}
+	homes := func() []string {
+		return slices.DeleteFunc(r.flows(), func(s string) bool { return !strings.Contains(s, "table=106,") })
+	}
+	r.startWith(r.config(ExactFlow))
+	r.fabric.SetTopology(topo)
+	r.ready()
+	before := homes()
+	r.stop()
+
+	r.startWith(r.config(ExactFlow))
+	r.fabric.SetTopology(upOnly())
+	r.ready()
+	r.fabric.SetTopology(upOnly("server1")) // its agent is the first to come back
+	s := session(families[0], 4000, "server2")
+	r.steer(s) // whatever was to be done is done now
+	if diff := cmp.Diff(before, homes()); diff != "" {
+		t.Errorf("the assignment changed: %s", diff)
+	}
+	eventually(t, "after a while, the dispatcher that did not come back has none", func() error {
+		if got := homes(); len(got) != 5 { // one per VIP, and the miss
+			return errors.New(strings.Join(got, "\n"))
+		}
+		return nil
+	})
+}
