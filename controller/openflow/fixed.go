@@ -277,7 +277,7 @@ func goloxiPort(p Port) of13.PortDesc {
 
 func fromGoloxiPort(d *of13.PortDesc) Port {
 	return Port{
-		No: uint32(d.PortNo), Name: cString([]byte(d.Name)), MAC: [6]byte(d.HwAddr), LinkUp: d.State&portLinkDown == 0,
+		No: uint32(d.PortNo), Name: cString([]byte(d.Name[:min(len(d.Name), 15)])), MAC: [6]byte(d.HwAddr), LinkUp: d.State&portLinkDown == 0,
 	}
 }
 

@@ -261,14 +261,15 @@ func ParseDesc(b []byte) (Desc, error) {
 		return Desc{}, malformed(BadRequestBadLen, "switch description of %d octets", len(b))
 	}
 	next := func(n int) string {
-		s := cString(b[:n])
+		s := cString(b[:n-1])
 		b = b[n:]
 		return s
 	}
 	return Desc{next(256), next(256), next(256), next(32), next(256)}, nil
 }
 
-// cString is the text before the first zero octet.
+// cString is the text before the first zero octet. Fields have to end with one,
+// so callers leave out the last octet.
 func cString(b []byte) string {
 	b, _, _ = bytes.Cut(b, []byte{0})
 	return string(b)
