@@ -13,27 +13,24 @@ import (
 	shuntv1 "github.com/shunt-sdn/shunt/proto/shunt/v1"
 )
 
-const (
-	// listTimeout is how long a list of all sessions waits for agents.
-	listTimeout = 2 * time.Second
-	// listFresh is how old a list may be to serve another caller.
-	listFresh = 250 * time.Millisecond
-)
+// listTimeout is how long a list of all sessions waits for agents.
+const listTimeout = 2 * time.Second
 
-// listing is the latest list of all sessions: one caller makes it, others that
-// come meanwhile share it. The zero value is ready.
+// listing is the latest list of all sessions. One is made at a time, and all
+// callers that came before it was begun share it. The zero value is ready.
 type listing struct {
-	mu   sync.Mutex // held while a list is made; guards what follows
-	made time.Time
-	list []*shuntv1.SessionInfo
+	mu    sync.Mutex // held while a list is made; guards what follows
+	begun time.Time
+	list  []*shuntv1.SessionInfo
 }
 
 // Sessions lists every session of the cluster: what the agents' kernels hold,
 // put together with what the switch steers.
 func (c *cluster) Sessions(ctx context.Context) ([]*shuntv1.SessionInfo, error) {
+	came := time.Now()
 	c.listing.mu.Lock()
 	defer c.listing.mu.Unlock()
-	if time.Since(c.listing.made) < listFresh {
+	if c.listing.begun.After(came) {
 		return c.listing.list, nil
 	}
 	asked := time.Now()
@@ -41,7 +38,7 @@ func (c *cluster) Sessions(ctx context.Context) ([]*shuntv1.SessionInfo, error) 
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	c.listing.list, c.listing.made = c.merge(asked, held), time.Now()
+	c.listing.list, c.listing.begun = c.merge(asked, held), asked
 	return c.listing.list, nil
 }
 

@@ -10,7 +10,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -94,7 +93,9 @@ func (s *seats) saw(t *testing.T, call string) {
 
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !ok(); runtime.Gosched() {
+	poll := time.NewTicker(2 * time.Millisecond)
+	defer poll.Stop()
+	for deadline := time.Now().Add(10 * time.Second); !ok(); <-poll.C {
 		if time.Now().After(deadline) {
 			t.Fatalf("not within 10 s: %s", what)
 		}
@@ -494,5 +495,46 @@ func TestOnlyPeersOfTheAuthorityGetIn(t *testing.T) {
 		if _, err := shuntv1.NewOperatorServiceClient(conn).ListNodes(t.Context(), &shuntv1.ListNodesRequest{}); status.Code(err) != c.want {
 			t.Errorf("%s: %v, want %v", name, err, c.want)
 		}
+	}
+}
+
+// silent is a connection that can be cut without a word, as by a power failure.
+type silent struct {
+	net.Conn
+	cut <-chan struct{}
+}
+
+func (s silent) Write(p []byte) (int, error) {
+	select {
+	case <-s.cut:
+		return len(p), nil
+	default:
+		return s.Conn.Write(p)
+	}
+}
+
+func TestANodeThatFallsSilentIsNoticedInSeconds(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := recorder()
+	run(t, New(nil, r, ops{}, slog.New(slog.DiscardHandler)), l, nil)
+	cut := make(chan struct{})
+	conn, err := grpc.NewClient("passthrough:///"+l.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) {
+			c, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
+			return silent{c, cut}, err
+		}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	attach(t, conn, "a")
+	begun := time.Now()
+	close(cut)
+	r.saw(t, "a leave")
+	if took := time.Since(begun); took > keepaliveTime+keepaliveTimeout+2*time.Second {
+		t.Errorf("noticed after %v", took)
 	}
 }
