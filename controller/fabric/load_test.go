@@ -62,8 +62,8 @@ func TestSteeringManySessions(t *testing.T) {
 		})
 		ended := time.Since(start)
 		eventually(t, "the switch holds nothing of them", func() error {
-			if flows, marks := r.steered(); flows+marks != 0 {
-				return fmt.Errorf("%d flows, %d marks", flows, marks)
+			if flows, tracked := r.steered(); flows+tracked != 0 {
+				return fmt.Errorf("%d flows, %d tracked connections", flows, tracked)
 			}
 			return nil
 		})

@@ -73,7 +73,6 @@ func (b *builder) misses() {
 	if b.Features.Conntrack {
 		b.flow(TableSYN, prioMiss, nil, TableHome)
 		b.flow(TableLease, prioMiss, nil, TableHome) // a lease that is not known yet
-		b.flow(TableUnmark, prioMiss, nil, 0)
 	}
 	if b.Features.Advertise {
 		b.flow(TableAdvertise, prioMiss, nil, 0)

@@ -82,14 +82,11 @@ func (b *builder) marks() {
 					set(openflow.EthDst(n.MAC)))
 			}
 		}
-		// A SYN of a connection that reuses a port erases the mark; so does
-		// the packet that the controller sends at a session's end.
+		// A SYN of a connection that reuses a port erases the mark.
 		unmarked := match(family, openflow.CTMark(0))
 		erase := openflow.CT{Zone: b.Zone, Commit: true, Table: openflow.NoTable, Exec: []openflow.Action{set(openflow.CTMark(0))}}
 		b.flow(TableSYN, prioMark+1, unmarked, TableHome)
 		b.flow(TableSYN, prioMark, match(family), TableHome, erase)
-		b.flow(TableUnmark, prioMark+1, unmarked, 0)
-		b.flow(TableUnmark, prioMark, match(family), 0, erase)
 	}
 	for _, l := range b.Leases {
 		b.flow(TableLease, prioMark, match(openflow.EtherTypeOf(l.Session), openflow.U32Masked(openflow.FieldCTMark, uint32(l.Mark)<<16, 0xffff0000)), TableEgress,

@@ -15,7 +15,6 @@ const (
 	TableHome       uint8 = 106 // the home of a connection: VIP → session address
 	TableRoutes     uint8 = 107 // longest prefix first
 	TableEgress     uint8 = 108 // hardware address → interface and port
-	TableUnmark     uint8 = 110 // conntrack steering only: the end of a session
 	TableProbe      uint8 = 200 // what the switch can do is tried out here
 )
 

@@ -84,11 +84,12 @@ func (m Marks) Steer(s Session, to Target) (Messages, error) {
 	return Messages{Outs: []openflow.PacketOut{packetOut(there, commit), packetOut(back, track), packetOut(there, track)}}, nil
 }
 
-// Unsteer implements Method. TableUnmark sets the mark to 0 where there is one,
-// and makes no entry where there is none.
+// Unsteer implements Method. The tracker deletes an entry when a packet of its
+// reply direction is committed by force, and makes no new one of a SYN+ACK: so
+// nothing is left of the connection, whether the tracker saw its end or not.
 func (m Marks) Unsteer(s Session) Messages {
-	p := frame.ACK(s.Client, s.VIP, s.ClientSeq, s.ClientAck)
-	return Messages{Outs: []openflow.PacketOut{packetOut(p, openflow.CT{Zone: m.Zone, Table: pipeline.TableUnmark})}}
+	forget := openflow.CT{Zone: m.Zone, Commit: true, Force: true, Table: openflow.NoTable}
+	return Messages{Outs: []openflow.PacketOut{packetOut(frame.SYNACK(s.VIP, s.Client), forget)}}
 }
 
 func packetOut(data []byte, a ...openflow.Action) openflow.PacketOut {

@@ -57,10 +57,10 @@ func words(m Messages) string {
 		ct := out.Apply[0].(openflow.CT)
 		port := uint16(out.Data[34])<<8 | uint16(out.Data[35])
 		switch {
+		case ct.Force:
+			s = append(s, fmt.Sprintf("forget %d", uint16(out.Data[36])<<8|uint16(out.Data[37])))
 		case ct.Commit:
 			s = append(s, fmt.Sprintf("mark %d %x", port, ct.Exec[0].(openflow.SetField).Value))
-		case ct.Table == pipeline.TableUnmark:
-			s = append(s, fmt.Sprintf("unmark %d", port))
 		default:
 			s = append(s, "track")
 		}
@@ -318,7 +318,7 @@ func TestASessionUnknownBeforeReplaceCanEnd(t *testing.T) {
 	b.heard("nothing: <nil>")
 }
 
-func TestMarksAreSetShownAndErased(t *testing.T) {
+func TestMarksAreSetAndForgotten(t *testing.T) {
 	b := newBench(t)
 	stale := b.s.Attach(b.w, Marks{Zone: 5}, b.resolve, []openflow.FlowStat{stat(session(9, "n1"), 1)})
 	if len(stale) != 0 {
@@ -331,7 +331,7 @@ func TestMarksAreSetShownAndErased(t *testing.T) {
 	b.s.Steer(session(1, "n2"), nil)
 	b.sends(nil, "mark 1 00070002, track, track")
 	b.s.Unsteer(key(1), "", nil)
-	b.sends(nil, "unmark 1")
+	b.sends(nil, "forget 1")
 	b.s.Steer(session(1, "n1"), nil)
 	b.w.take(nil)
 	b.nodes["n1"] = 9

@@ -6,10 +6,25 @@ import (
 	"net/netip"
 )
 
+const (
+	flagSYN = 0x02
+	flagACK = 0x10
+)
+
 // ACK builds an acknowledgement without data, as src would send it to dst: what
 // a connection tracker takes for a packet of the connection. The hardware
 // addresses play no part.
 func ACK(src, dst netip.AddrPort, seq, ack uint32) []byte {
+	return segment(src, dst, seq, ack, flagACK)
+}
+
+// SYNACK builds the answer to a SYN, with which a connection tracker begins no
+// connection.
+func SYNACK(src, dst netip.AddrPort) []byte {
+	return segment(src, dst, 0, 0, flagSYN|flagACK)
+}
+
+func segment(src, dst netip.AddrPort, seq, ack uint32, flags uint8) []byte {
 	const tcpLen, window = 20, 0xffff
 	s, d := src.Addr().Unmap(), dst.Addr().Unmap()
 	tcp := make([]byte, 0, tcpLen)
@@ -17,7 +32,7 @@ func ACK(src, dst netip.AddrPort, seq, ack uint32) []byte {
 	tcp = binary.BigEndian.AppendUint16(tcp, dst.Port())
 	tcp = binary.BigEndian.AppendUint32(tcp, seq)
 	tcp = binary.BigEndian.AppendUint32(tcp, ack)
-	tcp = append(tcp, tcpLen/4<<4, 0x10, window>>8, window&0xff, 0, 0, 0, 0)
+	tcp = append(tcp, tcpLen/4<<4, flags, window>>8, window&0xff, 0, 0, 0, 0)
 	binary.BigEndian.PutUint16(tcp[16:], checksum(pseudo(s, d, protoTCP, tcpLen), tcp))
 
 	us := net.HardwareAddr{0x02, 0, 0, 0, 0, 1}
