@@ -62,6 +62,13 @@ func start(t *testing.T, cfg config.Config) *daemon {
 	go func() {
 		done <- run(ctx, cfg, log, func(*leases.Store) (switches, error) { return d.sw, nil })
 	}()
+	eventually(t, "it listens", func() bool {
+		c, err := net.Dial("tcp", cfg.Listen.GRPC)
+		if err == nil {
+			c.Close()
+		}
+		return err == nil
+	})
 	var err error
 	d.conn, err = grpc.NewClient(cfg.Listen.GRPC, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
