@@ -166,7 +166,9 @@ func (j *journey) step(read, write bool) {
 		p[0].Events |= unix.POLLOUT
 	}
 	if n, err := unix.Poll(p, int(patience.Milliseconds())); n == 0 && err == nil {
-		j.Fatalf("nothing to do for %v: read %d, sent %d of %d; client: %v", patience, j.read, j.sent, journeyBytes, j.failure())
+		j.Fatalf("nothing to do for %v: read %d, sent %d of %d; client: %v\nserver: %s\nclient: %s\nlast dump: %d unread, %d unacknowledged, %d unsent, window %+v",
+			patience, j.read, j.sent, journeyBytes, j.failure(), j.vitals(j.fd), j.vitals(j.clientFD),
+			len(j.last.Received), len(j.last.Unacked), len(j.last.Unsent), j.last.Window)
 	}
 	if p[0].Revents&unix.POLLIN != 0 && j.read < len(j.up) {
 		j.readSome()
@@ -282,9 +284,27 @@ func (j *journey) unsent() int {
 	return n
 }
 
+// vitals says what a stalled connection is waiting for.
+func (j *journey) vitals(fd int) string {
+	j.Helper()
+	i := tcpInfo(j, fd)
+	inFlight, unsent, err := outQueue(fd)
+	j.must(err)
+	unread, err := unix.IoctlGetInt(fd, unix.SIOCINQ)
+	j.must(err)
+	return fmt.Sprintf("%d in flight, %d unsent, %d unread; window %d to send, %d to receive; %d retransmits, %d backoffs, %d probes, rto %d us; "+
+		"last sent %d ms ago, last received %d ms ago, last acknowledged %d ms ago; %d segments out of order",
+		inFlight, unsent, unread, i.Snd_wnd, i.Rcv_wnd, i.Retransmits, i.Backoff, i.Probes, i.Rto,
+		i.Last_data_sent, i.Last_data_recv, i.Last_ack_recv, i.Rcv_ooopack)
+}
+
 // end closes both directions in an orderly way.
 func (j *journey) end() {
 	j.Helper()
+	if j.stale >= 0 { // its retransmissions would meet a client without a socket
+		j.must(CloseSilently(j.stale))
+		j.stale = -1
+	}
 	j.must(unix.Shutdown(j.fd, unix.SHUT_WR))
 	j.mu.Lock()
 	for j.received < len(j.down)+1 && j.dead == nil {
