@@ -38,10 +38,10 @@ func (c *cluster) Join(h registry.Hello, link *api.Link) (api.Agent, error) {
 	c.sessions.Here(h.Name)
 	c.mu.Unlock()
 	if err := c.refresh(); err != nil {
-		a.log.Error("the agent's node is not fully usable", "error", err)
+		a.log.Error("the agent's node is not fully usable", "err", err)
 	}
 	link.Configure(c.view.Load().config)
-	a.log.Info("agent connected", "roles", h.Roles, "mac", h.MAC, "addresses", h.Addresses, "version", h.Version)
+	a.log.Info("agent connected", "roles", fmt.Sprint(h.Roles), "mac", h.MAC.String(), "addresses", h.Addresses, "version", h.Version)
 	return a, nil
 }
 
@@ -57,6 +57,9 @@ func (a *agent) Leave() {
 	}
 	on := a.c.sessions.On(a.name)
 	a.c.mu.Unlock()
+	if a.c.stopping.Load() {
+		return
+	}
 	a.log.Warn("agent is gone", "sessions", on, "grace", a.c.cfg.NodeGrace)
 }
 
@@ -103,7 +106,7 @@ func (a *agent) answer(id string) func(error) {
 		m := &shuntv1.SteerDone{Id: id}
 		if err != nil {
 			m.Error = err.Error()
-			a.log.Debug("session not steered; its packets are diverted by its home", "handoff", id, "error", err)
+			a.log.Debug("session not steered; its packets are diverted by its home", "handoff", id, "err", err)
 		}
 		a.link.Send(&shuntv1.AttachResponse{Message: &shuntv1.AttachResponse_SteerDone{SteerDone: m}})
 	}

@@ -46,7 +46,8 @@ type cluster struct {
 	queries  queries
 	listing  listing
 
-	view atomic.Pointer[view] // never nil once newCluster is done
+	view     atomic.Pointer[view] // never nil once newCluster is done
+	stopping atomic.Bool          // agents that leave are cut off by us
 
 	refreshing sync.Mutex        // held by refresh; guards what follows
 	version    uint64            // of the latest configuration
@@ -79,7 +80,7 @@ func newCluster(cfg config.Config, log *slog.Logger, store *leases.Store, sw swi
 	for name, record := range c.stored {
 		n, err := registry.ParseRecord(record)
 		if err != nil {
-			log.Error("node forgotten: its record is damaged", "node", name, "error", err)
+			log.Error("node forgotten: its record is damaged", "node", name, "err", err)
 			continue
 		}
 		known = append(known, n)
@@ -100,6 +101,7 @@ func timing(cfg config.Config) registry.Timing {
 
 // run does what is due until ctx ends.
 func (c *cluster) run(ctx context.Context) {
+	defer c.stopping.Store(true)
 	tick := time.NewTicker(tickEvery)
 	defer tick.Stop()
 	gap := time.NewTimer(0)
@@ -119,7 +121,7 @@ func (c *cluster) run(ctx context.Context) {
 			changed = c.nodes.Changed()
 		case <-changed:
 			if err := c.refresh(); err != nil {
-				c.log.Error("the cluster's state could not be brought up to date", "error", err)
+				c.log.Error("the cluster's state could not be brought up to date", "err", err)
 			}
 			changed = nil
 			gap.Reset(refreshGap)

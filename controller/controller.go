@@ -56,7 +56,7 @@ func run(ctx context.Context, cfg config.Config, log *slog.Logger, make func(*le
 	log.Info("controller is up", "grpc", l.network.Addr(), "operator", cfg.Listen.Operator, "openflow", cfg.Listen.OpenFlow,
 		"services", len(cfg.Services), "tls", !cfg.Insecure)
 	err = c.serve(ctx, l, certs)
-	log.Info("controller stopped", "error", err)
+	log.Info("controller stopped", "err", err)
 	return err
 }
 

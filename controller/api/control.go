@@ -110,7 +110,7 @@ func (r *receiver) run(recv func() (*shuntv1.AttachRequest, error)) error {
 			return err
 		}
 		if err := r.handle(m); err != nil {
-			r.log.Error("agent's stream refused", "error", err)
+			r.log.Error("agent's stream refused", "err", err)
 			if _, ok := status.FromError(err); !ok {
 				err = status.Error(codes.InvalidArgument, err.Error())
 			}
