@@ -161,8 +161,8 @@ func TestSessionsOfADeadNodeGoHome(t *testing.T) {
 }
 
 func TestSessionsOutliveTheirAgents(t *testing.T) {
-	cfg := testConfig(t)
-	d := start(t, cfg)
+	d := start(t, testConfig(t))
+	d.sw.saw(t, "replace []")
 	d1, s1 := d.join(t, "dispatcher1"), d.join(t, "server1")
 	local := d1.lease(t, "dispatcher1", false)
 	d1.steer("h1", client, local, "server1")
