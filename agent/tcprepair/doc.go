@@ -24,8 +24,10 @@
 // repair mode also carries a socket filter that drops each incoming packet, from
 // Freeze until Thaw and from before Restore's connect until Activate. The peer
 // retransmits what was dropped; a caller who wants to spare it that diverts the
-// packets on their way in. A frozen socket is not mute: timers can retransmit
-// what the dump holds anyway, which the peer discards.
+// packets on their way in. A frozen socket is not mute: its timers can retransmit
+// what the dump holds too, which the peer discards. After the end of the moved
+// connection they would meet no socket there, and be answered with an RST, so
+// close the source as soon as the target is active.
 //
 // # What is not carried
 //

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -163,15 +164,23 @@ func (s *State) restoreOptions(fd int) error {
 	return s.KeepAlive.restore(fd)
 }
 
-// nextTimestamp is the clock's value at the restore. In milliseconds, bit 0 is
-// the flag and not part of the value that was dumped, so the dump can be one
-// behind the last timestamp sent, and timestamps that go back are dropped by the
-// peer (PAWS, RFC 7323).
+// lead is how far the clock of timestamps is set forward at a restore. The frozen
+// source can still retransmit, and its clock ran on while the State travelled.
+// Were it ahead of the target's, the peer would take such a packet for the newest
+// and drop all of the target's as old (PAWS, RFC 7323), in the worst case for ever,
+// as both retransmit at the same times. The price: the target's first round-trip
+// sample is that much too long, if it is taken from bytes that the source has sent.
+//
+// It also covers that in milliseconds, bit 0 is the flag of TCP_TIMESTAMP and not
+// part of the value, so that a dump can be one behind the last timestamp sent.
+const lead = 256 * time.Millisecond
+
+// nextTimestamp is the clock's value at the restore.
 func (s *State) nextTimestamp() uint32 {
 	if s.Timestamp&1 == 0 {
-		return s.Timestamp + 2
+		return s.Timestamp + uint32(lead.Milliseconds())
 	}
-	return s.Timestamp
+	return s.Timestamp + uint32(lead.Microseconds())
 }
 
 func (k KeepAlive) restore(fd int) error {

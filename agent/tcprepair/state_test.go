@@ -90,12 +90,12 @@ func TestValidate(t *testing.T) {
 	}
 }
 
-func TestTimestampsNeverGoBack(t *testing.T) {
+func TestTheClockOfARestoredConnectionIsAheadOfItsSource(t *testing.T) {
 	for _, test := range []struct{ dumped, restored uint32 }{
-		{1000, 1002}, // the last one sent may have been 1001
-		{1001, 1001}, // microseconds
-		{^uint32(0), ^uint32(0)},
-		{^uint32(0) - 1, 0},
+		{1000, 1256},
+		{1001, 257001}, // microseconds
+		{^uint32(0), 255999},
+		{^uint32(0) - 1, 254},
 	} {
 		s := State{Timestamp: test.dumped}
 		if got := s.nextTimestamp(); got != test.restored {
