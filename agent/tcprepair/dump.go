@@ -2,6 +2,7 @@ package tcprepair
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net/netip"
 	"unsafe"
@@ -123,7 +124,11 @@ func addrPort(sa unix.Sockaddr) (netip.AddrPort, error) {
 // mark cannot be restored, and it hides the bytes that follow it.
 func (s *State) dumpReadEnd(fd int) error {
 	p := [1]unix.PollFd{{Fd: int32(fd), Events: unix.POLLPRI | unix.POLLRDHUP}}
-	if _, err := unix.Poll(p[:], 0); err != nil {
+	_, err := unix.Poll(p[:], 0)
+	for errors.Is(err, unix.EINTR) { // by the signals with which Go preempts, even without waiting
+		_, err = unix.Poll(p[:], 0)
+	}
+	if err != nil {
 		return fmt.Errorf("poll: %w", err)
 	}
 	if p[0].Revents&unix.POLLPRI != 0 {
