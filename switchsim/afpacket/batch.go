@@ -2,8 +2,6 @@ package afpacket
 
 import (
 	"encoding/binary"
-	"errors"
-	"os"
 	"slices"
 	"syscall"
 	"unsafe"
@@ -72,10 +70,8 @@ func (p *Port) Read(b *Batch) error {
 			return errno != unix.EAGAIN
 		})
 		switch {
-		case errors.Is(err, os.ErrClosed):
+		case err != nil: // without deadlines there is no other reason
 			return ErrClosed
-		case err != nil:
-			return err
 		case errno == unix.EINTR:
 			continue
 		case errno != 0:
