@@ -121,6 +121,9 @@ func (a *agent) ended(id string, client, local netip.AddrPort) {
 // release forgets the diversion of a session that is over.
 func (a *agent) release(s *shuntv1.Session) {
 	client, local, err := s.Ends()
+	if err == nil && a.dispatcher != nil && a.dispatcher.Moving(client, local) {
+		return
+	}
 	if err == nil {
 		err = a.guard.Undivert(client, local)
 	}

@@ -60,8 +60,12 @@ func viewOf(self string, c *shuntv1.NodeConfig) (view, error) {
 			if err != nil {
 				return v, fmt.Errorf("service %q: lease of %s: %w", s.Name, l.Dispatcher, err)
 			}
+			vip, err := l.Vip.AddrPort()
+			if err != nil {
+				return v, fmt.Errorf("service %q: virtual IP of the lease of %s: %w", s.Name, l.Dispatcher, err)
+			}
 			if l.Dispatcher == self {
-				svc.Listen = append(svc.Listen, local)
+				svc.Leases = append(svc.Leases, dispatcher.Lease{Local: local, VIP: vip})
 			}
 			if n := nodes[l.Dispatcher]; n != nil {
 				v.homes[local.Addr()] = guard.Home{MAC: net.HardwareAddr(n.Mac), Self: l.Dispatcher == self}
@@ -74,7 +78,7 @@ func viewOf(self string, c *shuntv1.NodeConfig) (view, error) {
 			}
 			svc.Servers = append(svc.Servers, srv)
 		}
-		if len(svc.Listen) > 0 {
+		if len(svc.Leases) > 0 {
 			v.services = append(v.services, svc)
 		}
 	}

@@ -49,16 +49,18 @@ func (l *Lab) Client(host string) *http.Client {
 }
 
 // ready waits until every node is up, the switch is connected, and one request
-// from each client to each virtual address has succeeded with a hand-off. It
-// returns the steering that the controller uses.
+// from each client to each virtual address has succeeded with a hand-off, and
+// every server has answered one. It returns the steering that the controller
+// uses.
 func (l *Lab) ready(ctx context.Context) (steering string, err error) {
 	operator, closer, err := l.Operator()
 	if err != nil {
 		return "", err
 	}
 	defer closer.Close()
+	answered := make(map[string]bool) // servers, over all tries
 	for {
-		steering, err := l.tryAll(ctx, operator)
+		steering, err := l.tryAll(ctx, operator, answered)
 		if err == nil {
 			return steering, nil
 		}
@@ -74,7 +76,7 @@ func (l *Lab) ready(ctx context.Context) (steering string, err error) {
 }
 
 // tryAll is one look at everything that ready waits for.
-func (l *Lab) tryAll(ctx context.Context, operator shuntv1.OperatorServiceClient) (steering string, err error) {
+func (l *Lab) tryAll(ctx context.Context, operator shuntv1.OperatorServiceClient, answered map[string]bool) (steering string, err error) {
 	before, err := l.status(ctx, operator)
 	if err != nil {
 		return "", err
@@ -83,10 +85,17 @@ func (l *Lab) tryAll(ctx context.Context, operator shuntv1.OperatorServiceClient
 	for _, h := range l.st.withRole(RoleClient) {
 		client := l.Client(h.Name)
 		for _, vip := range l.st.Service.VIPs() {
-			if err := whoami(ctx, client, netip.AddrPortFrom(vip, l.st.Service.Port)); err != nil {
+			node, err := whoami(ctx, client, netip.AddrPortFrom(vip, l.st.Service.Port))
+			if err != nil {
 				return "", fmt.Errorf("request from %s: %w", h.Name, err)
 			}
+			answered[node] = true
 			requests++
+		}
+	}
+	for _, h := range l.st.withRole(RoleServer) {
+		if !answered[h.Name] {
+			return "", fmt.Errorf("%s has answered no request yet", h.Name)
 		}
 	}
 	// The agents report a hand-off after the fact.
@@ -137,23 +146,24 @@ func (l *Lab) status(ctx context.Context, operator shuntv1.OperatorServiceClient
 	return st, nil
 }
 
-func whoami(ctx context.Context, client *http.Client, service netip.AddrPort) error {
+// whoami returns the name of the server that answers.
+func whoami(ctx context.Context, client *http.Client, service netip.AddrPort) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+service.String()+"/whoami", nil)
 	if err != nil {
-		return err
+		return "", err
 	}
 	res, err := client.Do(req)
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer res.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(res.Body, 1024))
 	if err == nil && res.StatusCode != http.StatusOK {
 		err = fmt.Errorf("%s: %s: %s", req.URL, res.Status, strings.TrimSpace(string(body)))
 	}
-	return err
+	return strings.TrimSpace(string(body)), err
 }
 
 // explain adds the ends of logs to an error.

@@ -36,6 +36,7 @@ type Options struct {
 
 const (
 	queueLength = 8192
+	keptRecords = 10_000
 	reportEvery = time.Second
 )
 
@@ -52,6 +53,7 @@ type Client struct {
 	mu    sync.Mutex                  // guards what follows
 	queue chan *shuntv1.AttachRequest // nil while disconnected
 	steer map[string]func(error)      // waiting for SteerDone, by hand-off
+	kept  []*shuntv1.AttachRequest    // records of hand-offs made without the controller
 }
 
 // New returns a client that is not yet connected.
@@ -173,6 +175,15 @@ func (c *Client) write(ctx context.Context, stream grpc.BidiStreamingClient[shun
 	if err := sync(0); err != nil {
 		return err
 	}
+	c.mu.Lock()
+	kept := c.kept
+	c.kept = nil
+	c.mu.Unlock()
+	for _, m := range kept {
+		if err := stream.Send(m); err != nil {
+			return err
+		}
+	}
 	tick := time.NewTicker(reportEvery)
 	defer tick.Stop()
 	for {
@@ -257,11 +268,19 @@ func (c *Client) Ended(m *shuntv1.Ended) {
 	c.orResync(c.send(&shuntv1.AttachRequest{Message: &shuntv1.AttachRequest_Ended{Ended: m}}))
 }
 
-// Handoff reports a finished hand-off. It is dropped while disconnected.
-func (c *Client) Handoff(m *shuntv1.Handoff) {
-	if err := c.send(&shuntv1.AttachRequest{Message: &shuntv1.AttachRequest_Handoff{Handoff: m}}); err != nil {
-		c.o.Log.Debug("a hand-off's record was dropped", "id", m.Id, "err", err)
+// Handoff reports a finished hand-off. While the controller is away the latest
+// ones are kept.
+func (c *Client) Handoff(h *shuntv1.Handoff) {
+	m := &shuntv1.AttachRequest{Message: &shuntv1.AttachRequest_Handoff{Handoff: h}}
+	if c.send(m) == nil {
+		return
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.kept) >= keptRecords {
+		c.kept = c.kept[1:]
+	}
+	c.kept = append(c.kept, m)
 }
 
 // Resync has the whole list of sessions sent again.

@@ -53,10 +53,14 @@ type Server struct {
 	Direct netip.AddrPort // where its application takes ordinary connections; may be invalid
 }
 
+// A Lease is a session address and the virtual IP that it stands behind, both
+// with the service's port.
+type Lease struct{ Local, VIP netip.AddrPort }
+
 // A Service is what a dispatcher has to know of one.
 type Service struct {
 	Name    string
-	Listen  []netip.AddrPort // session addresses that this node owns, with the port
+	Leases  []Lease // that this node owns
 	Servers []Server
 
 	MaxHead       int           // octets
@@ -81,18 +85,23 @@ type Dispatcher struct {
 	mu        sync.Mutex // guards what follows
 	listeners map[netip.AddrPort]*listener
 	sessions  map[*session]struct{}
+	moving    map[ends]int // hand-offs that the controller may not know of yet
 }
+
+// ends of a session.
+type ends struct{ client, local netip.AddrPort }
 
 // New returns a dispatcher without services.
 func New(o Options) *Dispatcher {
 	ctx, cancel := context.WithCancel(context.Background())
 	return &Dispatcher{o: o, ctx: ctx, cancel: cancel,
-		listeners: make(map[netip.AddrPort]*listener), sessions: make(map[*session]struct{})}
+		listeners: make(map[netip.AddrPort]*listener), sessions: make(map[*session]struct{}), moving: make(map[ends]int)}
 }
 
-// service is one configured service and the state that outlives a change.
+// service is one configured service behind one virtual IP, and the state that outlives a change.
 type service struct {
 	Service
+	vip    netip.AddrPort
 	picker policy.Picker
 }
 
@@ -113,7 +122,8 @@ func (d *Dispatcher) Set(services []Service) error {
 	var errs []error
 	wanted := make(map[netip.AddrPort]bool)
 	for _, s := range services {
-		for _, at := range s.Listen {
+		for _, lease := range s.Leases {
+			at := lease.Local
 			wanted[at] = true
 			l := d.listeners[at]
 			if l == nil {
@@ -124,12 +134,12 @@ func (d *Dispatcher) Set(services []Service) error {
 				}
 				l = &listener{Listener: nl}
 				d.listeners[at] = l
-				l.service.Store(&service{s, &policy.RoundRobin{}})
+				l.service.Store(&service{s, lease.VIP, &policy.RoundRobin{}})
 				d.wg.Go(func() { d.accept(l) })
 				d.o.Log.Info("dispatching", "service", s.Name, "session_address", at)
 				continue
 			}
-			l.service.Store(&service{s, l.service.Load().picker})
+			l.service.Store(&service{s, lease.VIP, l.service.Load().picker})
 		}
 	}
 	for at, l := range d.listeners {
@@ -210,6 +220,23 @@ func (d *Dispatcher) Held() []*shuntv1.HeldSession {
 		held = append(held, h)
 	}
 	return held
+}
+
+// Moving tells whether a hand-off of the session is under way, or done and not
+// confirmed by the controller. A Release that arrives meanwhile means an earlier
+// session with the same ends.
+func (d *Dispatcher) Moving(client, local netip.AddrPort) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.moving[ends{client, local}] > 0
+}
+
+func (d *Dispatcher) move(e ends, by int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.moving[e] += by; d.moving[e] == 0 {
+		delete(d.moving, e)
+	}
 }
 
 // Counters returns the counts so far.

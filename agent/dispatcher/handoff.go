@@ -70,10 +70,11 @@ func (s *session) capture() (migration.Event, bool) {
 		return fmt.Errorf("%w: it goes on changing", tcprepair.ErrUnsupportedState)
 	})
 	s.record.step("dump")
-	switch {
-	case err == nil:
+	if err == nil {
 		return migration.Captured, true
-	case errors.Is(err, tcprepair.ErrUnsupportedState) && s.dead():
+	}
+	s.record.abandon()
+	if errors.Is(err, tcprepair.ErrUnsupportedState) && s.dead() {
 		return migration.ClientGone, true
 	}
 	s.d.o.Log.Info("a connection cannot be moved; proxying it", "id", s.id, "client", s.client, "err", err)
@@ -92,7 +93,7 @@ func (s *session) dead() bool {
 }
 
 func (s *session) offer() (migration.Event, bool) {
-	m := &shuntv1.Import{Id: s.id, Service: s.service.Name, FromNode: s.d.o.Node, Connection: wire.Connection(s.state)}
+	m := &shuntv1.Import{Id: s.id, Service: s.service.Name, FromNode: s.d.o.Node, Connection: wire.Connection(s.state), Vip: shuntv1.EndpointOf(s.service.vip)}
 	s.deadline = time.Now().Add(s.service.ImportTimeout)
 	var err error
 	s.answers, err = s.link.Import(m, s.service.ImportTimeout)

@@ -15,10 +15,14 @@ type record struct {
 	last  time.Time // end of the last step
 	parts int       // who may still write
 	msg   *shuntv1.Handoff
+
+	settled func() // the hand-off is through, and the controller knows of it
 }
 
 func newRecord(begun time.Time, s *session, to string) *record {
-	return &record{begun: begun, last: begun, parts: 1, msg: &shuntv1.Handoff{
+	e := ends{s.client, s.local}
+	s.d.move(e, 1)
+	return &record{settled: func() { s.d.move(e, -1) }, begun: begun, last: begun, parts: 1, msg: &shuntv1.Handoff{
 		Id: s.id, Session: shuntv1.SessionOf(s.client, s.local), Service: s.service.Name,
 		FromNode: s.d.o.Node, ToNode: to, StartedUnixNano: begun.UnixNano(),
 	}}
@@ -76,8 +80,12 @@ func (r *record) done(c Controller) {
 	last := r.parts == 0
 	r.mu.Unlock()
 	if last {
+		r.settled()
 		c.Handoff(r.msg)
 	}
 }
+
+// abandon ends the account of a hand-off that never left this node.
+func (r *record) abandon() { r.settled() }
 
 func micros(d time.Duration) uint32 { return uint32(max(d, 0).Microseconds()) }

@@ -198,7 +198,7 @@ func (s *session) attachHere() error {
 	if e := s.raw.Control(func(f uintptr) { fd, err = unix.FcntlInt(f, unix.F_DUPFD_CLOEXEC, 0) }); e != nil || err != nil {
 		return errors.Join(e, err)
 	}
-	err = s.d.o.Local[s.service.Name].Attach(s.d.ctx, fd, attach.Meta{ID: s.d.id(), Service: s.service.Name, Client: s.client, Local: s.local})
+	err = s.d.o.Local[s.service.Name].Attach(s.d.ctx, fd, attach.Meta{ID: s.d.id(), Service: s.service.Name, Client: s.client, Local: s.local, VIP: s.service.vip})
 	if err != nil {
 		unix.Close(fd)
 	}

@@ -203,26 +203,45 @@ func (s *Server) take(m *shuntv1.Import, v *verdict, r *shuntv1.ImportResult) er
 // something to the client meanwhile, which the source has not; then the client
 // has to be told that the connection is lost.
 func (s *Server) attach(a attach.Attachment, fd int, state *tcprepair.State, m *shuntv1.Import) error {
-	if err := tcprepair.Activate(fd, state); err != nil {
-		return errors.Join(fmt.Errorf("activate: %w", err), tcprepair.CloseSilently(fd))
+	err := tcprepair.Activate(fd, state)
+	if err != nil {
+		s.lose(fd, m, state, fmt.Errorf("activate: %w", err))
+		return nil
 	}
-	err := a.Attach(context.Background(), fd, attach.Meta{ID: m.Id, Service: m.Service, Client: state.Remote, Local: state.Local})
+	err = a.Attach(context.Background(), fd, attach.Meta{ID: m.Id, Service: m.Service, Client: state.Remote, Local: state.Local, VIP: vip(m)})
 	if err == nil {
 		return nil
 	}
 	err = fmt.Errorf("attach: %w", err)
+	received := state.RcvSeq + 1
 	if e := tcprepair.Freeze(fd); e != nil {
-		return errors.Join(err, e, tcprepair.CloseSilently(fd))
+		err = errors.Join(err, e)
+	} else if received, _, e = tcprepair.Progress(fd); e != nil {
+		err = errors.Join(err, e)
 	}
-	received, _, e := tcprepair.Progress(fd)
-	if e == nil && received == state.RcvSeq {
+	if received == state.RcvSeq {
 		return errors.Join(err, tcprepair.CloseSilently(fd))
 	}
-	s.o.Log.Error("a session was lost: its application went away while it was handed over", "id", m.Id, "client", state.Remote, "err", errors.Join(err, e))
+	s.lose(fd, m, state, err)
+	return nil
+}
+
+// lose ends a session that neither this node nor the source can go on with: the
+// client is told.
+func (s *Server) lose(fd int, m *shuntv1.Import, state *tcprepair.State, err error) {
+	s.o.Log.Error("a session was lost while it was taken over", "id", m.Id, "client", state.Remote, "err", err)
 	if err := tcprepair.Reset(fd); err != nil {
 		s.o.Log.Error("cannot reset a lost session", "id", m.Id, "err", err)
 	}
-	return nil
+}
+
+// vip is what the client connected to; invalid if the source does not say.
+func vip(m *shuntv1.Import) netip.AddrPort {
+	v, err := m.Vip.AddrPort()
+	if err != nil {
+		return netip.AddrPort{}
+	}
+	return v
 }
 
 // SocketGone handles the kernel's word that a socket was destroyed. It is known

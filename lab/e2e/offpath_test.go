@@ -59,25 +59,29 @@ func TestDownloadsSurviveTheDispatchersDeath(t *testing.T) {
 		t.Run(o.Switch+" "+o.Steering, func(t *testing.T) {
 			o.NICRate = 200_000_000 // so that they are still running then
 			c := up(t, o)
-			const n, downloads = 5_000_000, 20
+			const n, downloads = 10_000_000, 20
 			h := c.client("client1")
+			before := c.status().HandoffsCompleted
 			errs := make([]error, downloads)
 			var wg sync.WaitGroup
 			for i := range downloads {
 				wg.Go(func() { errs[i] = download(t.Context(), h, c.urls(fmt.Sprintf("/bytes/%d", n))[0], n) })
 			}
 			c.await(10*time.Second, func() string {
-				handedOff := 0
-				for _, s := range c.sessions() {
-					if s.Path == shuntv1.Path_PATH_SWITCHED || s.Path == shuntv1.Path_PATH_DIVERTED {
-						handedOff++
-					}
-				}
-				if handedOff < downloads {
-					return fmt.Sprintf("%d of %d sessions are handed off", handedOff, downloads)
+				if n := c.status().HandoffsCompleted - before; n < downloads {
+					return fmt.Sprintf("%d of %d downloads are handed off", n, downloads)
 				}
 				return ""
 			})
+			live := 0
+			for _, s := range c.sessions() {
+				if s.Path == shuntv1.Path_PATH_SWITCHED || s.Path == shuntv1.Path_PATH_DIVERTED {
+					live++
+				}
+			}
+			if live < downloads/2 {
+				t.Fatalf("only %d of %d downloads still run", live, downloads)
+			}
 			if err := c.Signal("dispatcher1", "agent", unix.SIGKILL); err != nil {
 				t.Fatal(err)
 			}

@@ -91,7 +91,7 @@ func TestALostAnswerIsAskedFor(t *testing.T) {
 	testnet.NeedProgram(t, "nft")
 	c := up(t, lab.Options{Switch: lab.SwitchOVS})
 	before := c.status()
-	c.exec("dispatcher1", "nft", "add table inet lost; add chain inet lost in { type filter hook input priority 0; }; add rule inet lost in iifname mgmt0 drop")
+	c.exec("dispatcher1", "nft", "add table inet lost; add chain inet lost in { type filter hook input priority 0; }; add rule inet lost in iifname mgmt0 ip saddr 10.99.0.101-10.99.0.103 drop")
 	wait := c.burst(12)
 	select {
 	case <-time.After(1500 * time.Millisecond):

@@ -294,7 +294,9 @@ type Import struct {
 	FromNode   string      `protobuf:"bytes,3,opt,name=from_node,json=fromNode,proto3" json:"from_node,omitempty"`
 	Connection *Connection `protobuf:"bytes,4,opt,name=connection,proto3" json:"connection,omitempty"`
 	// On the target's clock (Pong.clock): refuse to activate after it.
-	DeadlineNano  int64 `protobuf:"varint,5,opt,name=deadline_nano,json=deadlineNano,proto3" json:"deadline_nano,omitempty"`
+	DeadlineNano int64 `protobuf:"varint,5,opt,name=deadline_nano,json=deadlineNano,proto3" json:"deadline_nano,omitempty"`
+	// The virtual IP and port that the client connected to.
+	Vip           *Endpoint `protobuf:"bytes,6,opt,name=vip,proto3" json:"vip,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -362,6 +364,13 @@ func (x *Import) GetDeadlineNano() int64 {
 		return x.DeadlineNano
 	}
 	return 0
+}
+
+func (x *Import) GetVip() *Endpoint {
+	if x != nil {
+		return x.Vip
+	}
+	return nil
 }
 
 // The state of a TCP connection: see the package tcprepair for each field.
@@ -925,7 +934,7 @@ const file_shunt_v1_transfer_proto_rawDesc = "" +
 	"\x10TransferResponse\x120\n" +
 	"\x06result\x18\x01 \x01(\v2\x16.shunt.v1.ImportResultH\x00R\x06result\x12$\n" +
 	"\x04pong\x18\x02 \x01(\v2\x0e.shunt.v1.PongH\x00R\x04pongB\t\n" +
-	"\amessage\"\xaa\x01\n" +
+	"\amessage\"\xd0\x01\n" +
 	"\x06Import\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\aservice\x18\x02 \x01(\tR\aservice\x12\x1b\n" +
@@ -933,7 +942,8 @@ const file_shunt_v1_transfer_proto_rawDesc = "" +
 	"\n" +
 	"connection\x18\x04 \x01(\v2\x14.shunt.v1.ConnectionR\n" +
 	"connection\x12#\n" +
-	"\rdeadline_nano\x18\x05 \x01(\x03R\fdeadlineNano\"\x95\x05\n" +
+	"\rdeadline_nano\x18\x05 \x01(\x03R\fdeadlineNano\x12$\n" +
+	"\x03vip\x18\x06 \x01(\v2\x12.shunt.v1.EndpointR\x03vip\"\x95\x05\n" +
 	"\n" +
 	"Connection\x12+\n" +
 	"\asession\x18\x01 \x01(\v2\x11.shunt.v1.SessionR\asession\x12\x1b\n" +
@@ -1029,7 +1039,8 @@ var file_shunt_v1_transfer_proto_goTypes = []any{
 	(*Pong)(nil),             // 9: shunt.v1.Pong
 	(*ResolveRequest)(nil),   // 10: shunt.v1.ResolveRequest
 	(*ResolveResponse)(nil),  // 11: shunt.v1.ResolveResponse
-	(*Session)(nil),          // 12: shunt.v1.Session
+	(*Endpoint)(nil),         // 12: shunt.v1.Endpoint
+	(*Session)(nil),          // 13: shunt.v1.Session
 }
 var file_shunt_v1_transfer_proto_depIdxs = []int32{
 	4,  // 0: shunt.v1.TransferRequest.import:type_name -> shunt.v1.Import
@@ -1037,20 +1048,21 @@ var file_shunt_v1_transfer_proto_depIdxs = []int32{
 	7,  // 2: shunt.v1.TransferResponse.result:type_name -> shunt.v1.ImportResult
 	9,  // 3: shunt.v1.TransferResponse.pong:type_name -> shunt.v1.Pong
 	5,  // 4: shunt.v1.Import.connection:type_name -> shunt.v1.Connection
-	12, // 5: shunt.v1.Connection.session:type_name -> shunt.v1.Session
-	6,  // 6: shunt.v1.Connection.keep_alive:type_name -> shunt.v1.KeepAlive
-	0,  // 7: shunt.v1.ImportResult.outcome:type_name -> shunt.v1.ImportOutcome
-	12, // 8: shunt.v1.ResolveRequest.session:type_name -> shunt.v1.Session
-	1,  // 9: shunt.v1.ResolveResponse.resolution:type_name -> shunt.v1.Resolution
-	2,  // 10: shunt.v1.TransferService.Transfer:input_type -> shunt.v1.TransferRequest
-	10, // 11: shunt.v1.TransferService.Resolve:input_type -> shunt.v1.ResolveRequest
-	3,  // 12: shunt.v1.TransferService.Transfer:output_type -> shunt.v1.TransferResponse
-	11, // 13: shunt.v1.TransferService.Resolve:output_type -> shunt.v1.ResolveResponse
-	12, // [12:14] is the sub-list for method output_type
-	10, // [10:12] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	12, // 5: shunt.v1.Import.vip:type_name -> shunt.v1.Endpoint
+	13, // 6: shunt.v1.Connection.session:type_name -> shunt.v1.Session
+	6,  // 7: shunt.v1.Connection.keep_alive:type_name -> shunt.v1.KeepAlive
+	0,  // 8: shunt.v1.ImportResult.outcome:type_name -> shunt.v1.ImportOutcome
+	13, // 9: shunt.v1.ResolveRequest.session:type_name -> shunt.v1.Session
+	1,  // 10: shunt.v1.ResolveResponse.resolution:type_name -> shunt.v1.Resolution
+	2,  // 11: shunt.v1.TransferService.Transfer:input_type -> shunt.v1.TransferRequest
+	10, // 12: shunt.v1.TransferService.Resolve:input_type -> shunt.v1.ResolveRequest
+	3,  // 13: shunt.v1.TransferService.Transfer:output_type -> shunt.v1.TransferResponse
+	11, // 14: shunt.v1.TransferService.Resolve:output_type -> shunt.v1.ResolveResponse
+	13, // [13:15] is the sub-list for method output_type
+	11, // [11:13] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_shunt_v1_transfer_proto_init() }
