@@ -106,6 +106,6 @@ func TestOpenVSwitch(t *testing.T) {
 	target.Dial = func(ctx context.Context) (net.Conn, error) { return dial(ctx, ovs.Management()) }
 	// Packets of known connections follow cached megaflows until the revalidator
 	// has seen the change.
-	target.Settle = func() { ovs.Appctl("revalidator/wait") }
+	target.Settle = func() { ovs.Appctl("revalidator/purge") }
 	conformance.Run(t, target)
 }

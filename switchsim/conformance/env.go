@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -171,8 +172,19 @@ func (e *env) send(port uint32, frames ...[]byte) observed {
 	return e.collect(port)
 }
 
-// collect sends a marker in by a port and returns what came before it.
+// collect sends markers in by a port and returns what came before the last.
+// There are two because Open vSwitch works on batches of packets and keeps the
+// order only among those of one flow: the second is in a later batch than the
+// frames.
 func (e *env) collect(port uint32) (o observed) {
+	e.Helper()
+	for range 2 {
+		e.awaitMarker(port, &o)
+	}
+	return o
+}
+
+func (e *env) awaitMarker(port uint32, o *observed) {
 	e.Helper()
 	e.tap.marker++
 	marker := binary.BigEndian.AppendUint32(ethernet(macMarker, macMarker, markerType), e.tap.marker)
@@ -202,7 +214,6 @@ func (e *env) collect(port uint32) (o observed) {
 			e.Fatalf("the marker sent in by port %d did not come back: %d of 3 copies, %d packet-ins", port, wires, controller)
 		}
 	}
-	return o
 }
 
 // event waits for an asynchronous message that pick accepts.
@@ -221,8 +232,16 @@ func event[E openflow.Event](e *env, what string, pick func(E) bool) E {
 	}
 }
 
-// want fails unless exactly these frames came out of a port.
+// want fails unless exactly these frames came out of a port, in any order:
+// packets of different flows may overtake each other.
 func (o observed) want(e *env, port uint32, frames ...[]byte) {
+	e.Helper()
+	o.ports[port] = slices.SortedFunc(slices.Values(o.ports[port]), bytes.Compare)
+	o.wantInOrder(e, port, slices.SortedFunc(slices.Values(frames), bytes.Compare)...)
+}
+
+// wantInOrder fails unless exactly these frames came out of a port, in this order.
+func (o observed) wantInOrder(e *env, port uint32, frames ...[]byte) {
 	e.Helper()
 	got := o.ports[port]
 	if len(got) != len(frames) {

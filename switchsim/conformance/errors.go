@@ -29,11 +29,22 @@ var errorCases = []behaviour{
 	{"unknown and foreign messages", func(e *env) {
 		r := e.raw()
 		r.wantError(message(99), openflow.BadRequestBadType)
-		wrong := message(2, 1, 2, 3)
-		wrong[0] = 1
-		r.wantError(wrong, openflow.BadRequestBadVersion)
 		r.wantError(message(4, 0xde, 0xad, 0xbe, 0xef, 0, 0, 0, 1), openflow.BadRequestBadExp)
 		r.wantError(message(multipartReq, 0, 77, 0, 0, 0, 0, 0, 0), openflow.BadRequestBadStat)
+	}},
+	{"a message of another version is refused, or ends the connection", func(e *env) {
+		r := e.raw()
+		wrong := flowMod(0, 0, nil, dropAll)
+		wrong[0] = 1
+		r.write(wrong)
+		if m, err := r.in.Next(); err == nil {
+			m[0] = openflow.Version // the error may be of the version that the message had
+			got, perr := openflow.ParseErrorMessage(m)
+			if perr != nil || openflow.MakeCode(got.Type, got.Code) != openflow.BadRequestBadVersion {
+				e.Errorf("got %v %v, want %v or the end", got, perr, openflow.BadRequestBadVersion)
+			}
+		}
+		e.wantCookies()
 	}},
 	{"messages that are too short", func(e *env) {
 		r := e.raw()
@@ -56,7 +67,7 @@ var errorCases = []behaviour{
 			{"an IPv6 address in an IPv4 packet", slices.Concat(ethIPv4, oxm(26, make([]byte, 16)...)), []openflow.Code{openflow.BadMatchBadPrereq}},
 			{"a field twice", slices.Concat(ethIPv4, ethIPv4), []openflow.Code{openflow.BadMatchDupField}},
 			{"a value outside its mask", slices.Concat(ethIPv4, []byte{0x80, 0, 12<<1 | 1, 8, 10, 0, 0, 1, 255, 255, 255, 0}), []openflow.Code{badWildcards}},
-			{"a field with the wrong length", []byte{0x80, 0, 5 << 1, 3, 8, 0, 0}, []openflow.Code{openflow.BadMatchBadLen}},
+			{"a field with the wrong length", []byte{0x80, 0, 5 << 1, 3, 8, 0, 0}, []openflow.Code{openflow.BadMatchBadLen, openflow.BadMatchBadField}},
 			{"a field that is cut off", []byte{0x80, 0, 5 << 1, 2, 8}, []openflow.Code{openflow.BadMatchBadLen}},
 			{"a VLAN beyond 12 bits", oxm(6, 0xff, 0xff), []openflow.Code{openflow.BadMatchBadValue}},
 			{"a mask on the EtherType", []byte{0x80, 0, 5<<1 | 1, 4, 8, 0, 0xff, 0}, []openflow.Code{openflow.BadMatchBadMask}},
@@ -146,13 +157,14 @@ var errorCases = []behaviour{
 	}},
 	{"a peer of another version is told so", func(e *env) {
 		r := e.silent()
-		hello := []byte{0x02, 0, 0, 8, 0, 0, 0, 3} // OpenFlow 1.1, which nobody speaks
-		r.write(hello)
+		const versions = 1<<2 | 1<<3 // 1.1 and 1.2 only
+		r.write([]byte{3, 0, 0, 16, 0, 0, 0, 3, 0, 1, 0, 8, 0, 0, 0, versions})
 		for {
 			m := r.read()
 			if m.Type() == openflow.TypeHello {
 				continue
 			}
+			m[0] = openflow.Version // the error may be of the peer's version
 			err, perr := openflow.ParseErrorMessage(m)
 			if perr != nil || openflow.MakeCode(err.Type, err.Code) != openflow.HelloIncompatible {
 				e.Errorf("got %v %v, want %v", err, perr, openflow.HelloIncompatible)

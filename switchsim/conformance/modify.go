@@ -169,6 +169,11 @@ var modifyCases = []behaviour{
 		e.apply(m)
 		p := f.toVIP(9, openflow.TCPAck).bytes()
 		e.send(port1, p, p).only(e, port2, p, p)
+		e.eventually("the flow has counted 2 packets", func() bool {
+			stats, err := e.conn.FlowStats(e.ctx(), 77, ^uint64(0))
+			e.must(err)
+			return len(stats) == 1 && stats[0].Packets == 2
+		})
 		e.apply(openflow.FlowMod{Command: openflow.Delete, Flow: openflow.Flow{Match: tcpMatch(f)}})
 		r := event(e, "flow-removed", func(r openflow.FlowRemoved) bool { return r.Cookie == 77 })
 		if r.Reason != openflow.RemovedDelete || r.Priority != 5 || r.Packets != 2 || r.Bytes != uint64(2*len(p)) {

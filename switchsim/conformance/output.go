@@ -80,6 +80,6 @@ var outputCases = []behaviour{
 			p.payload = string([]byte{byte(i), byte(i >> 8), 1, 2, 3, 4})
 			frames = append(frames, p.bytes())
 		}
-		e.send(port1, frames...).only(e, port2, frames...)
+		e.send(port1, frames...).wantInOrder(e, port2, frames...)
 	}},
 }

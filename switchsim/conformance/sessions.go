@@ -30,6 +30,7 @@ var sessionCases = []behaviour{
 		e.must(c.Apply(e.ctx(), add(openflow.Flow{Priority: 5, Cookie: 55, Match: tcpMatch(f), Apply: []openflow.Action{out(port2)}})))
 		cancel()
 		<-done
+		e.settle()
 		p := f.toVIP(1, openflow.TCPAck).bytes()
 		e.send(port1, p).only(e, port2, p)
 		e.wantCookies(55)

@@ -175,20 +175,30 @@ func (p *Packet) parseIPv6(at int) {
 
 func (p *Packet) parseL4(at int, proto uint8) {
 	d, k := p.Data, &p.Key
+	// Flows see no ports in fragments, first ones included, as with Open vSwitch:
+	// otherwise parts of one packet would take different ways. The header's place
+	// is kept, as its checksum covers the addresses.
+	ports := k.U8(IPFrag) == 0
 	switch {
 	case proto == ProtoTCP && len(d) >= at+20:
 		p.l4, p.l4Checksum = at, at+16
-		k.Put(TCPSrc, d[at:at+2])
-		k.Put(TCPDst, d[at+2:at+4])
+		if ports {
+			k.Put(TCPSrc, d[at:at+2])
+			k.Put(TCPDst, d[at+2:at+4])
+		}
 		k.PutU16(TCPFlags, binary.BigEndian.Uint16(d[at+12:])&0xfff)
 	case proto == ProtoUDP && len(d) >= at+8:
 		p.l4, p.l4Checksum = at, at+6
-		k.Put(UDPSrc, d[at:at+2])
-		k.Put(UDPDst, d[at+2:at+4])
+		if ports {
+			k.Put(UDPSrc, d[at:at+2])
+			k.Put(UDPDst, d[at+2:at+4])
+		}
 	case proto == ProtoSCTP && len(d) >= at+12:
 		p.l4 = at
-		k.Put(SCTPSrc, d[at:at+2])
-		k.Put(SCTPDst, d[at+2:at+4])
+		if ports {
+			k.Put(SCTPSrc, d[at:at+2])
+			k.Put(SCTPDst, d[at+2:at+4])
+		}
 	case proto == ProtoICMP && k.U16(EthType) == TypeIPv4 && len(d) >= at+8:
 		p.l4, p.l4Checksum = at, at+2
 		k.PutU8(ICMPv4Type, d[at])

@@ -175,7 +175,7 @@ func (x *Executor) apply(j *job, actions []wire.Action, f *Flow) bool {
 		case wire.DecTTL:
 			j.own()
 			if !j.pkt.DecTTL() {
-				x.toController(j, wire.ReasonInvalidTTL, wire.MaxLenNone, f)
+				x.toController(j, wire.ReasonInvalidTTL, f)
 				return false
 			}
 		case wire.PushVLAN:
@@ -217,7 +217,7 @@ func (x *Executor) output(j *job, o wire.Output, f *Flow) {
 		if f != nil && f.isMiss() {
 			reason = wire.ReasonNoMatch
 		}
-		x.toController(j, reason, o.MaxLen, f)
+		x.toController(j, reason, f)
 	case wire.PortInPort:
 		x.emit(j, j.inPort)
 	case wire.PortFlood, wire.PortAll:
@@ -254,7 +254,9 @@ func (x *Executor) emit(j *job, port uint32) {
 	j.shared = true
 }
 
-func (x *Executor) toController(j *job, reason uint8, maxLen uint16, f *Flow) {
+// toController sends the whole packet, whatever length was asked for: nothing is
+// buffered here, and what is not buffered is sent whole (7.4.1).
+func (x *Executor) toController(j *job, reason uint8, f *Flow) {
 	if x.p.ports[j.inPort].Config&wire.PortConfigNoPacketIn != 0 {
 		return
 	}
@@ -264,9 +266,6 @@ func (x *Executor) toController(j *job, reason uint8, maxLen uint16, f *Flow) {
 		Metadata: be64(c.Key.Get(packet.Metadata))}
 	if f != nil {
 		in.Cookie = f.Cookie
-	}
-	if maxLen != wire.MaxLenNone && len(in.Data) > int(maxLen) {
-		in.Data = in.Data[:maxLen]
 	}
 	x.packetIns = append(x.packetIns, in)
 }

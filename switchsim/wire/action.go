@@ -16,11 +16,8 @@ type Decoder struct {
 // An Action is one of the types below.
 type Action interface{ action() }
 
-// Output sends the packet out of a port. MaxLen limits what a controller gets.
-type Output struct {
-	Port   uint32
-	MaxLen uint16
-}
+// Output sends the packet out of a port.
+type Output struct{ Port uint32 }
 
 // Group runs a group.
 type Group struct{ ID uint32 }
@@ -122,7 +119,7 @@ func (d Decoder) parseAction(b []byte, known *Match, strict bool) (Action, error
 		if !outputAllowed(port, strict) {
 			return nil, ErrOutPort
 		}
-		return Output{port, binary.BigEndian.Uint16(body[4:])}, nil
+		return Output{port}, nil
 	case actGroup:
 		id := binary.BigEndian.Uint32(body)
 		if len(b) != 8 {

@@ -52,12 +52,11 @@ const (
 
 // Values that mean "every" or "none".
 const (
-	TableAll   = 0xff
-	GroupMax   = 0xffffff00
-	GroupAll   = 0xfffffffc
-	GroupAny   = 0xffffffff
-	NoBuffer   = 0xffffffff
-	MaxLenNone = 0xffff // a packet-in carries the whole packet
+	TableAll = 0xff
+	GroupMax = 0xffffff00
+	GroupAll = 0xfffffffc
+	GroupAny = 0xffffffff
+	NoBuffer = 0xffffffff
 )
 
 // Flow mod commands and flags, 7.3.4.1.

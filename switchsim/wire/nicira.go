@@ -47,7 +47,7 @@ func (d Decoder) parseNicira(b []byte, known *Match, strict bool) (Action, error
 		}
 		return DecTTL{}, nil
 	case nxController:
-		return Output{PortController, binary.BigEndian.Uint16(body)}, nil
+		return Output{PortController}, nil
 	case nxCT:
 		return d.parseCT(body, known, strict)
 	}
