@@ -143,9 +143,7 @@ func TestTwentyThousandConnections(t *testing.T) {
 				t.Errorf("%d of %d requests failed, the first: %v", len(failed), n, failed[0])
 			}
 			t.Logf("%d connections in %v", n, time.Since(begun))
-			if seen := resets(); strings.Contains(seen, "Flags [") {
-				t.Errorf("%d RSTs at the client, the first: %.300s", strings.Count(seen, "Flags ["), seen)
-			}
+			c.checkResets(resets())
 			c.await(15*time.Second, func() string {
 				if s := c.status(); s.HandoffsCompleted-before.HandoffsCompleted < n {
 					return fmt.Sprintf("%d of %d connections were handed off", s.HandoffsCompleted-before.HandoffsCompleted, n)
@@ -168,6 +166,29 @@ func TestTwentyThousandConnections(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// checkResets fails for a RST that came to the client. One that the client's
+// kernel sent is reported: every request has succeeded, so it was about a
+// connection that was over. Open vSwitch can reorder two packets of a session
+// while its flow changes; a server whose socket is in TIME-WAIT then acknowledges
+// the late one to a client that has closed.
+func (c *cluster) checkResets(seen string) {
+	c.t.Helper()
+	own := 0
+	for line := range strings.Lines(seen) {
+		switch {
+		case !strings.Contains(line, "Flags ["):
+		case strings.Contains(line, "> 10.10.0.80.80:"):
+			own++
+			c.t.Logf("the client refused a late packet: %s", line)
+		default:
+			c.t.Errorf("a RST came to the client: %s", line)
+		}
+	}
+	if own > 20 {
+		c.t.Errorf("the client refused %d packets of 20,000 connections", own)
 	}
 }
 
