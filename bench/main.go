@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"syscall"
@@ -40,6 +41,9 @@ func main() {
 
 // run measures in a lab of its own, which is gone afterwards.
 func run(ctx context.Context, binary, steering string, rounds, live int) (err error) {
+	if binary, err = filepath.Abs(binary); err != nil {
+		return err
+	}
 	l, err := lab.Up(ctx, lab.Options{Name: "bench", Switch: lab.SwitchOVS, Steering: steering, Binary: binary})
 	if err != nil {
 		return err
@@ -138,11 +142,11 @@ func (b *bench) liveSessions(ctx context.Context, n int) error {
 	if err != nil {
 		return err
 	}
-	holder, err := b.hold(ctx, n)
+	release, err := b.hold(ctx, n)
 	if err != nil {
 		return err
 	}
-	defer holder.release()
+	defer release()
 	busy, err := b.rounded(ctx, path, size)
 	if err != nil {
 		return err

@@ -17,18 +17,16 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // probe is the process inside the client's namespace: either
 //
 //	probe URL SIZE N      N requests one after the other; prints their times
-//	probe hold ADDR N     N idle keep-alive connections until its input ends
+//	probe hold ADDR FROM N   N idle keep-alive connections until its input ends
 func probe(args []string) {
 	var err error
 	if args[0] == "hold" {
-		err = hold(args[1], args[2])
+		err = hold(args[1], args[2], args[3])
 	} else {
 		err = fetch(args[0], args[1], args[2])
 	}
@@ -90,22 +88,19 @@ func once(host, request string) (int, error) {
 	return int(n), err
 }
 
-// perAddress is how many connections one client address makes: within
-// net.ipv4.ip_local_port_range's default of 28,232 ports.
-const perAddress = 20_000
+// perHolder is how many connections one process and one client address hold:
+// within common limits of open files, and within the 28,232 ports of the default
+// net.ipv4.ip_local_port_range.
+const perHolder = 15_000
 
 // holdFrom is where the held connections' client addresses begin, inside the
 // clients' network of the lab.
 var holdFrom = netip.MustParseAddr("10.10.1.200")
 
-func hold(target, count string) error {
+func hold(target, from, count string) error {
 	n, err := strconv.Atoi(count)
 	if err != nil {
 		return err
-	}
-	limit := &unix.Rlimit{Cur: uint64(n) + 1000, Max: uint64(n) + 1000}
-	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, limit); err != nil {
-		return fmt.Errorf("raise the limit of open files to %d: %w", limit.Max, err)
 	}
 	var made atomic.Int64
 	var wg sync.WaitGroup
@@ -114,7 +109,7 @@ func hold(target, count string) error {
 	for w := range 32 {
 		wg.Go(func() {
 			for i := w; i < n; i += 32 {
-				c, err := holdOne(target, i/perAddress)
+				c, err := holdOne(target, from)
 				if err != nil {
 					errs <- fmt.Errorf("connection %d: %w", i, err)
 					return
@@ -138,12 +133,12 @@ func hold(target, count string) error {
 	return nil
 }
 
-func holdOne(target string, address int) (net.Conn, error) {
-	from := holdFrom
-	for range address {
-		from = from.Next()
+func holdOne(target, from string) (net.Conn, error) {
+	local, err := netip.ParseAddr(from)
+	if err != nil {
+		return nil, err
 	}
-	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: from.AsSlice()}, Timeout: 10 * time.Second, KeepAlive: -1}
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: local.AsSlice()}, Timeout: 10 * time.Second, KeepAlive: -1}
 	c, err := d.Dial("tcp", target)
 	if err != nil {
 		return nil, err
@@ -171,20 +166,39 @@ func (h *holder) release() {
 	h.cmd.Wait()
 }
 
-// hold gives the client more addresses and has it make n idle sessions.
-func (b *bench) hold(ctx context.Context, n int) (*holder, error) {
-	at := holdFrom
-	for range (n + perAddress - 1) / perAddress {
-		if out, err := b.lab.Exec(ctx, "client1", "ip", "addr", "add", at.String()+"/24", "dev", "eth0"); err != nil {
+// hold has the client make n idle sessions; release ends them.
+func (b *bench) hold(ctx context.Context, n int) (release func(), err error) {
+	var holders []*holder
+	release = func() {
+		for _, h := range holders {
+			h.release()
+		}
+	}
+	defer func() {
+		if err != nil {
+			release()
+		}
+	}()
+	for from := holdFrom; n > 0; from, n = from.Next(), n-perHolder {
+		if out, err := b.lab.Exec(ctx, "client1", "ip", "addr", "add", from.String()+"/24", "dev", "eth0"); err != nil {
 			return nil, fmt.Errorf("give the client another address: %w: %s", err, out)
 		}
-		at = at.Next()
+		h, err := b.holdFrom(ctx, from, min(n, perHolder))
+		if err != nil {
+			return nil, err
+		}
+		holders = append(holders, h)
 	}
+	return release, nil
+}
+
+func (b *bench) holdFrom(ctx context.Context, from netip.Addr, n int) (*holder, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.CommandContext(ctx, self, "probe", "hold", net.JoinHostPort(b.lab.Service().VIP.String(), strconv.Itoa(int(b.lab.Service().Port))), strconv.Itoa(n))
+	target := net.JoinHostPort(b.lab.Service().VIP.String(), strconv.Itoa(int(b.lab.Service().Port)))
+	cmd := exec.CommandContext(ctx, self, "probe", "hold", target, from.String(), strconv.Itoa(n))
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -198,11 +212,9 @@ func (b *bench) hold(ctx context.Context, n int) (*holder, error) {
 		return nil, err
 	}
 	h := &holder{cmd, in}
-	line, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
+	if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
 		h.release()
-		return nil, fmt.Errorf("hold %d sessions: %w", n, err)
+		return nil, fmt.Errorf("hold %d sessions from %s: %w", n, from, err)
 	}
-	fmt.Print(line)
 	return h, nil
 }
