@@ -6,11 +6,14 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"go.uber.org/goleak"
 
 	"github.com/shunt-sdn/shunt/internal/testnet"
 	"github.com/shunt-sdn/shunt/switchsim"
@@ -168,6 +171,8 @@ func (b *bench) transfer(listen, dial string, n int64) time.Duration {
 	return time.Since(began)
 }
 
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
 func TestRoutesTCPWithOffloads(t *testing.T) {
 	b := newBench(t, nil)
 	b.route()
@@ -176,7 +181,81 @@ func TestRoutesTCPWithOffloads(t *testing.T) {
 		d := b.transfer(to+":8080", to+":8080", size)
 		t.Logf("%s: %.2f Gbit/s", to, size*8/d.Seconds()/1e9)
 	}
-	t.Log(b.run("dump-flows"))
 	t.Log(b.run("dump-ports"))
-	t.Log(b.run("show"))
+}
+
+// TestThousandsOfFlowsCostNothing steers one connection among many that are not there.
+func TestThousandsOfFlowsCostNothing(t *testing.T) {
+	b := newBench(t, nil)
+	b.route()
+	flows := filepath.Join(t.TempDir(), "flows")
+	var lines strings.Builder
+	for i := range 20000 {
+		fmt.Fprintf(&lines, "priority=100,tcp,nw_src=172.16.%d.%d,nw_dst=10.0.2.2,tp_src=%d,tp_dst=80,actions=drop\n", i>>8&255, i&255, 1024+i)
+	}
+	if err := os.WriteFile(flows, []byte(lines.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b.run("add-flows", flows)
+	if got := b.run("dump-aggregate"); !strings.Contains(got, "flow_count=20004") {
+		t.Errorf("aggregate: %s", got)
+	}
+	const size = 128 << 20
+	d := b.transfer("10.0.2.2:8080", "10.0.2.2:8080", size)
+	t.Logf("%.2f Gbit/s among 20000 flows", size*8/d.Seconds()/1e9)
+}
+
+func TestSmallPacketsAndNoOffloads(t *testing.T) {
+	b := newBench(t, nil)
+	b.route()
+	for _, h := range []*testnet.NS{b.h1, b.h2} {
+		h.Run("ethtool", "-K", "eth0", "tx", "off", "tso", "off", "gso", "off")
+	}
+	const size = 64 << 20
+	d := b.transfer("10.0.2.2:8080", "10.0.2.2:8080", size)
+	t.Logf("%.2f Gbit/s in packets of 1500 octets", size*8/d.Seconds()/1e9)
+}
+
+func TestOvsOfctlWorks(t *testing.T) {
+	b := newBench(t, nil)
+	b.run("add-group", "group_id=7,type=select,bucket=weight:1,output:1,bucket=weight:2,output:2")
+	b.run("add-flow", "table=3,priority=9,cookie=0xabc,tcp,tcp_flags=+syn-ack,nw_dst=10.0.0.0/8,actions=group:7")
+	b.run("add-flow", "arp,arp_op=1,actions=move:NXM_OF_ETH_SRC[]->NXM_OF_ETH_DST[],set_field:2->arp_op,move:NXM_NX_ARP_SHA[]->NXM_NX_ARP_THA[],load:0xa000001->NXM_OF_ARP_SPA[],IN_PORT")
+	b.run("add-flow", "ip,nw_src=10.1.0.0/16,actions=ct(zone=5,table=4)")
+	b.run("add-flow", "table=4,ct_mark=0x10/0xf0,ip,actions=ct(commit,zone=5,exec(set_field:0x11->ct_mark)),output:2")
+	for _, c := range []struct {
+		args []string
+		want []string
+	}{
+		{[]string{"dump-flows", "table=3"}, []string{"cookie=0xabc", "priority=9,tcp,nw_dst=10.0.0.0/8,tcp_flags=+syn-ack actions=group:7"}},
+		{[]string{"dump-flows", "table=0"}, []string{"NXM_OF_ETH_DST[]", "ct(table=4,zone=5)", "load:0xa000001->NXM_OF_ARP_SPA[]"}},
+		{[]string{"dump-flows", "table=4"}, []string{"ct_mark=0x10/0xf0,ip", "ct(commit,zone=5,exec(set_field:0x11->ct_mark)),output:2"}},
+		{[]string{"dump-ports-desc"}, []string{"1(p1)", "2(p2)", "LIVE"}},
+		{[]string{"dump-ports"}, []string{"2 ports", "rx pkts="}},
+		{[]string{"dump-groups"}, []string{"group_id=7,type=select", "weight:2"}},
+		{[]string{"dump-group-stats"}, []string{"group_id=7", "ref_count=1", "bucket1"}},
+		{[]string{"dump-group-features"}, []string{"max_groups"}},
+		{[]string{"dump-tables"}, []string{"active=1"}},
+		{[]string{"dump-table-features"}, []string{"table 253"}},
+		{[]string{"dump-desc"}, []string{"switchsim"}},
+		{[]string{"dump-aggregate"}, []string{"flow_count=4"}},
+		{[]string{"queue-stats"}, []string{"0 queues"}},
+		{[]string{"show"}, []string{"dpid:0000000000000001", "n_tables:254"}},
+		{[]string{"probe"}, nil},
+		{[]string{"mod-port", "p1", "no-forward"}, nil},
+		{[]string{"dump-ports-desc"}, []string{"NO_FWD"}},
+		{[]string{"del-flows", "cookie=0xabc/-1"}, nil},
+		{[]string{"dump-aggregate"}, []string{"flow_count=3"}},
+		{[]string{"del-groups"}, nil},
+	} {
+		out := b.run(c.args...)
+		for _, want := range c.want {
+			if !strings.Contains(out, want) {
+				t.Errorf("%v: no %q in\n%.2000s", c.args, want, out)
+			}
+		}
+	}
+	if out, err := b.try("add-flow", "table=3,actions=group:99"); err == nil || !strings.Contains(out, "OFPBAC_BAD_OUT_GROUP") {
+		t.Errorf("a group that does not exist: %v %s", err, out)
+	}
 }

@@ -196,22 +196,19 @@ func (p *Pipeline) Flows(q *wire.FlowFilter) []FlowStat {
 	return out
 }
 
-// Expire removes the flows whose time is over. It is to be called about once a second.
+// Expire removes the flows whose time is over. It is to be called about once a
+// second; flows without timeouts cost nothing.
 func (p *Pipeline) Expire(now time.Time) []Removed {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var idle, hard []*Flow
 	for _, t := range p.tables {
-		for _, s := range t.subtables {
-			for _, l := range s.flows {
-				for _, f := range l {
-					switch {
-					case f.Hard > 0 && now.Sub(f.modified) >= f.Hard:
-						hard = append(hard, f)
-					case f.Idle > 0 && now.UnixNano()-f.used.Load() >= int64(f.Idle):
-						idle = append(idle, f)
-					}
-				}
+		for f := range t.timed {
+			switch {
+			case f.Hard > 0 && now.Sub(f.modified) >= f.Hard:
+				hard = append(hard, f)
+			case f.Idle > 0 && now.UnixNano()-f.used.Load() >= int64(f.Idle):
+				idle = append(idle, f)
 			}
 		}
 	}

@@ -46,6 +46,7 @@ type table struct {
 	subtables []*subtable // the highest priority first
 	byMask    map[packet.Key]*subtable
 	byCookie  map[uint64]map[*Flow]struct{}
+	timed     map[*Flow]struct{} // those with a timeout
 	count     int
 
 	lookups, matches atomic.Uint64
@@ -59,7 +60,7 @@ type subtable struct {
 }
 
 func newTable() *table {
-	return &table{byMask: map[packet.Key]*subtable{}, byCookie: map[uint64]map[*Flow]struct{}{}}
+	return &table{byMask: map[packet.Key]*subtable{}, byCookie: map[uint64]map[*Flow]struct{}{}, timed: map[*Flow]struct{}{}}
 }
 
 // lookup returns the flow of the highest priority that matches, or nil.
@@ -107,6 +108,9 @@ func (t *table) add(f *Flow) {
 		t.byCookie[f.Cookie] = map[*Flow]struct{}{}
 	}
 	t.byCookie[f.Cookie][f] = struct{}{}
+	if f.Idle > 0 || f.Hard > 0 {
+		t.timed[f] = struct{}{}
+	}
 	t.reorder(s)
 }
 
@@ -123,6 +127,7 @@ func (t *table) remove(f *Flow) {
 		delete(s.priorities, f.Priority)
 	}
 	t.count--
+	delete(t.timed, f)
 	delete(t.byCookie[f.Cookie], f)
 	if len(t.byCookie[f.Cookie]) == 0 {
 		delete(t.byCookie, f.Cookie)

@@ -207,13 +207,23 @@ func (t *Tracker) Flush(zone uint16) {
 	}
 }
 
-// Expire forgets connections whose lifetime is over.
+// sweep bounds the entries that one Expire looks at, so that packets never wait
+// long for it.
+const sweep = 10000
+
+// Expire forgets connections whose lifetime is over. It is to be called about once
+// a second. Of very many connections it looks at a random part each time; one that
+// is over and still there counts as gone anyway.
 func (t *Tracker) Expire(now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	n := 0
 	for _, c := range t.entries {
 		if !now.Before(c.expires) {
 			t.remove(c)
+		}
+		if n++; n == sweep {
+			return
 		}
 	}
 }
