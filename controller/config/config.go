@@ -4,13 +4,12 @@
 package config
 
 import (
-	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"time"
 
 	"github.com/shunt-sdn/shunt/internal/tlsconf"
+	conf "github.com/shunt-sdn/shunt/internal/yamlconf"
 )
 
 // Config is a valid configuration: defaults filled in, prefixes masked,
@@ -113,40 +112,31 @@ const (
 	DefaultImportTimeout = time.Second
 )
 
-// maxSize limits a file: a configuration is written by hand.
-const maxSize = 1 << 20
-
-// Load reads the file at path. The error is an Errors unless the file cannot
-// be read.
+// Load reads the file at path. The error is a yamlconf.Errors unless the file
+// cannot be read.
 func Load(path string) (Config, error) {
-	info, err := os.Stat(path)
+	text, err := conf.ReadFile(path)
 	if err != nil {
-		return Config{}, fmt.Errorf("read configuration: %w; name the file with --config", err)
-	}
-	if !info.Mode().IsRegular() || info.Size() > maxSize {
-		return Config{}, fmt.Errorf("read configuration %s: not a regular file of at most %d octets", path, maxSize)
-	}
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return Config{}, fmt.Errorf("read configuration: %w", err)
+		return Config{}, err
 	}
 	return Parse(path, text)
 }
 
-// Parse reads a configuration. The name stands in errors, which are an Errors.
+// Parse reads a configuration. The name stands in errors, which are a
+// yamlconf.Errors.
 func Parse(name string, text []byte) (Config, error) {
-	r := &reader{file: name}
-	root := r.parse(text)
-	if len(r.errs) > 0 {
-		return Config{}, r.errs
+	r := &reader{conf.NewReader(name)}
+	root := r.Root(text)
+	if err := r.Err(); err != nil {
+		return Config{}, err
 	}
 	d := r.document(root)
-	if len(r.errs) == 0 {
-		r.check(d)
+	if err := r.Err(); err != nil {
+		return Config{}, err
 	}
-	if len(r.errs) > 0 {
-		r.errs.sort()
-		return Config{}, r.errs
+	r.check(d)
+	if err := r.Err(); err != nil {
+		return Config{}, err
 	}
 	return d.config(), nil
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/shunt-sdn/shunt/internal/tlsconf"
+	conf "github.com/shunt-sdn/shunt/internal/yamlconf"
 )
 
 var byAddress = cmp.Options{
@@ -216,14 +217,14 @@ func TestEveryMistakeOfAFileIsReported(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	_, err = Parse("c.yaml", []byte("pools: ["+strings.Repeat("x, ", 100)+"]"))
-	if n := len(err.(Errors)); n != maxErrors {
-		t.Errorf("%d mistakes reported, want %d", n, maxErrors)
+	if n := len(err.(conf.Errors)); n != conf.MaxErrors {
+		t.Errorf("%d mistakes reported, want %d", n, conf.MaxErrors)
 	}
 }
 
 func TestFilesThatCannotBeRead(t *testing.T) {
 	huge := filepath.Join(t.TempDir(), "huge.yaml")
-	if err := os.WriteFile(huge, make([]byte, maxSize+1), 0o600); err != nil {
+	if err := os.WriteFile(huge, make([]byte, conf.MaxSize+1), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for path, want := range map[string]string{"/absent.yaml": "--config", huge: "at most", t.TempDir(): "not a regular file"} {
@@ -246,7 +247,7 @@ func FuzzParse(f *testing.F) {
 		if err == nil && (len(c.Pools) == 0 || len(c.Switches) == 0 || len(c.Services) == 0 || c.Listen.GRPC == "") {
 			t.Errorf("accepted %+v", c)
 		}
-		if es, ok := err.(Errors); err != nil && (!ok || len(es) == 0 || len(es) > maxErrors) {
+		if es, ok := err.(conf.Errors); err != nil && (!ok || len(es) == 0 || len(es) > conf.MaxErrors) {
 			t.Errorf("error %#v", err)
 		}
 	})

@@ -1,4 +1,4 @@
-package config
+package yamlconf
 
 import (
 	"cmp"
@@ -6,6 +6,9 @@ import (
 	"slices"
 	"strings"
 )
+
+// MaxErrors is how many mistakes of a file are reported at once.
+const MaxErrors = 20
 
 // Error is one mistake in a file.
 type Error struct {
@@ -29,7 +32,8 @@ func (e Error) Error() string {
 	return where + ": " + e.What + "; " + e.Remedy
 }
 
-// Errors is every mistake found in a file, in the file's order.
+// Errors is the mistakes found in a file, in the file's order, at most
+// MaxErrors.
 type Errors []Error
 
 func (es Errors) Error() string {
@@ -46,8 +50,8 @@ func (es Errors) sort() {
 	})
 }
 
-// nearest returns the candidate that word was probably meant to be, or "".
-func nearest(word string, candidates []string) string {
+// Nearest returns the candidate that word was probably meant to be, or "".
+func Nearest(word string, candidates []string) string {
 	best, limit := "", len(word)/3+1
 	for _, c := range candidates {
 		if d := distance(strings.ToLower(word), c); d <= limit {
