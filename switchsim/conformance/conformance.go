@@ -43,6 +43,9 @@ type behaviour struct {
 // Run runs the suite.
 func Run(t *testing.T, target Target) {
 	w := watch(t, target)
+	if !t.Run("the wires are up", func(t *testing.T) { newEnv(t, target, w).warm() }) {
+		return
+	}
 	for _, group := range []struct {
 		name  string
 		cases []behaviour

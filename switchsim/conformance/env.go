@@ -179,20 +179,36 @@ func (e *env) send(port uint32, frames ...[]byte) observed {
 func (e *env) collect(port uint32) (o observed) {
 	e.Helper()
 	for range 2 {
-		e.awaitMarker(port, &o)
+		if wires, controller := e.awaitMarker(port, &o, patience); wires < 3 || controller == 0 {
+			e.Fatalf("the marker sent in by port %d did not come back: %d of 3 copies, %d packet-ins", port, wires, controller)
+		}
 	}
 	return o
 }
 
-func (e *env) awaitMarker(port uint32, o *observed) {
+// warm waits until the wires carry frames: a link that has just come up drops
+// them for a while and says nothing.
+func (e *env) warm() {
+	e.Helper()
+	for _, port := range []uint32{port1, port2, port3} {
+		e.eventually("the wires carry frames", func() bool {
+			wires, _ := e.awaitMarker(port, &observed{}, 100*time.Millisecond)
+			return wires == 3
+		})
+	}
+}
+
+// awaitMarker sends a marker and gathers what comes before its copies, of which
+// it returns the number: three, out of the two other ports and IN_PORT, and one
+// to the controller.
+func (e *env) awaitMarker(port uint32, o *observed, patience time.Duration) (wires, controller int) {
 	e.Helper()
 	e.tap.marker++
 	marker := binary.BigEndian.AppendUint32(ethernet(macMarker, macMarker, markerType), e.tap.marker)
 	marker = append(marker, make([]byte, 60-len(marker))...)
 	e.inject(port, marker)
 	timeout := time.After(patience)
-	var wires, controller int
-	for wires < 3 || controller == 0 { // two other ports, IN_PORT, and a packet-in
+	for wires < 3 || controller == 0 {
 		select {
 		case f := <-e.tap.frames:
 			if bytes.Equal(f.data, marker) {
@@ -211,9 +227,10 @@ func (e *env) awaitMarker(port uint32, o *observed) {
 				o.packetIns = append(o.packetIns, in)
 			}
 		case <-timeout:
-			e.Fatalf("the marker sent in by port %d did not come back: %d of 3 copies, %d packet-ins", port, wires, controller)
+			return wires, controller
 		}
 	}
+	return wires, controller
 }
 
 // event waits for an asynchronous message that pick accepts.
