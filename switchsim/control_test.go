@@ -279,3 +279,36 @@ func TestPortsComeAndGo(t *testing.T) {
 	s.RemovePort("p-two")
 	await("p-two is removed", is(openflow.PortDeleted, "p-two"))
 }
+
+// BenchmarkFlowMod measures a flow mod with its barrier, one after the other, over TCP.
+func BenchmarkFlowMod(b *testing.B) {
+	l, err := openflow.Listen("127.0.0.1:0", nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer l.Close()
+	s, err := switchsim.New(switchsim.Config{Controllers: []string{"tcp:" + l.Addr().String()}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 2)
+	go func() { done <- s.Run(ctx) }()
+	nc, err := l.Accept()
+	if err != nil {
+		b.Fatal(err)
+	}
+	conn, err := openflow.Handshake(ctx, nc, openflow.Config{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	go func() { done <- conn.Run(ctx) }()
+	defer func() { cancel(); <-done; <-done }()
+	for i := 0; b.Loop(); i++ {
+		f := drop
+		f.Match = openflow.Match{openflow.EthType(0x800), openflow.IPProto(6), openflow.TCPSrc(uint16(i)), openflow.TCPDst(uint16(i >> 16))}
+		if err := conn.Apply(ctx, openflow.FlowMod{Flow: f}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
