@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"strconv"
 
 	"github.com/shunt-sdn/shunt/lab/netns"
@@ -124,7 +125,7 @@ func (l *Lab) appArgs(h Host) []string {
 
 // launch starts the program shunt as a daemon for the first time.
 func (l *Lab) launch(host, name string, args ...string) error {
-	d := &daemon{Host: host, Name: name, Args: append([]string{l.st.Options.Binary}, args...)}
+	d := &daemon{Host: host, Name: name, Args: append([]string{l.st.Options.Binary}, args...), Env: l.share(host)}
 	l.st.Daemons = append(l.st.Daemons, d)
 	return l.start(d)
 }
@@ -150,4 +151,15 @@ func Remove(ctx context.Context, name string) (found bool, err error) {
 		return found, fmt.Errorf("take lab %q down: %w", name, err)
 	}
 	return found, nil
+}
+
+// share gives a host's daemons its part of the machine's processors. Go's
+// scheduler looks for work on all that it may use before it sleeps; many daemons
+// that each do so on a few processors keep one another from running. The switch
+// works for all hosts and is not limited.
+func (l *Lab) share(host string) []string {
+	if host == SwitchHost {
+		return nil
+	}
+	return []string{fmt.Sprintf("GOMAXPROCS=%d", max(1, runtime.NumCPU()/len(l.st.Hosts)))}
 }

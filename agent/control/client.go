@@ -74,6 +74,8 @@ func (c *Client) Run(ctx context.Context) error {
 		}),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 3 * time.Second}),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(64<<20), grpc.MaxCallSendMsgSize(64<<20)),
+		// Fixed windows: no probes of the bandwidth beside every message.
+		grpc.WithStaticStreamWindowSize(1<<20), grpc.WithStaticConnWindowSize(4<<20),
 	)
 	if err != nil {
 		return fmt.Errorf("control: controller at %s: %w", c.o.Target, err)

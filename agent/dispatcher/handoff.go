@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"time"
 
 	"github.com/shunt-sdn/shunt/agent/migration"
@@ -97,6 +98,7 @@ func (s *session) offer() (migration.Event, bool) {
 	s.deadline = time.Now().Add(s.service.ImportTimeout)
 	var err error
 	s.answers, err = s.link.Import(m, s.service.ImportTimeout)
+	runtime.Gosched() // the transport writes it before the steering that follows
 	s.record.step("send")
 	switch {
 	case err == nil:

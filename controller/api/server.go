@@ -59,8 +59,10 @@ func New(conf *tls.Config, agents Agents, ops Operations, log *slog.Logger) *Ser
 		grpc.WaitForHandlers(true),
 	}
 	s := &Server{
-		control:  &control{agents: agents, log: log},
-		network:  grpc.NewServer(append(options, grpc.Creds(creds))...),
+		control: &control{agents: agents, log: log},
+		// Fixed windows: no probes of the bandwidth beside every message.
+		network: grpc.NewServer(append(options, grpc.Creds(creds),
+			grpc.StaticStreamWindowSize(1<<20), grpc.StaticConnWindowSize(4<<20))...),
 		operator: grpc.NewServer(append(options, grpc.Creds(insecure.NewCredentials()))...),
 		health:   health.NewServer(),
 	}
