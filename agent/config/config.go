@@ -1,4 +1,6 @@
-// Package config reads an agent's configuration file.
+// Package config reads an agent's configuration file: strict YAML in, a checked
+// Config out. What is wrong is reported all at once, each as
+// "file:line:col: what; remedy".
 package config
 
 import (

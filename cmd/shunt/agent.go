@@ -9,6 +9,7 @@ import (
 
 func newAgentCommand() *cobra.Command {
 	var file, level string
+	var check bool
 	cmd := &cobra.Command{
 		Use:   "agent --config FILE",
 		Short: "Run the agent of a dispatcher or server node",
@@ -19,13 +20,14 @@ func newAgentCommand() *cobra.Command {
 				return err
 			}
 			cfg, err := config.Load(file)
-			if err != nil {
+			if err != nil || check {
 				return err
 			}
 			return agent.Run(cmd.Context(), cfg, version(), log)
 		},
 	}
 	cmd.Flags().StringVar(&file, "config", "/etc/shunt/agent.yaml", "configuration `file`")
+	cmd.Flags().BoolVar(&check, "check", false, "only check the configuration")
 	cmd.Flags().StringVar(&level, "log-level", "info", "debug, info, warn or error")
 	return cmd
 }

@@ -10,10 +10,14 @@ import (
 	conf "github.com/shunt-sdn/shunt/internal/yamlconf"
 )
 
+// maxSocket bounds the path of the operators' socket, octets: sockaddr_un holds
+// 108, and the socket is made in a directory beside it.
+const maxSocket = 88
+
 func parseUnix(s string) (string, error) {
 	path, ok := strings.CutPrefix(s, "unix:")
-	if !ok || !strings.HasPrefix(path, "/") || len(path) > conf.MaxSocketPath {
-		return "", fmt.Errorf("is not a unix socket; write unix:/absolute/path of at most %d octets", conf.MaxSocketPath)
+	if !ok || !strings.HasPrefix(path, "/") || len(path) > maxSocket {
+		return "", fmt.Errorf("is not a unix socket; write unix:/absolute/path of at most %d octets", maxSocket)
 	}
 	return path, nil
 }

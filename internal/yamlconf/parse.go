@@ -68,10 +68,6 @@ func Path(s string) (string, error) {
 	return s, nil
 }
 
-// MaxSocketPath bounds the path of a unix socket, octets: sockaddr_un holds
-// 108, and the socket may be made in a directory beside it.
-const MaxSocketPath = 88
-
 // Between returns a parser of durations from low to high.
 func Between(low, high time.Duration) func(string) (time.Duration, error) {
 	return func(s string) (time.Duration, error) {

@@ -1,0 +1,82 @@
+package config
+
+import (
+	"net/netip"
+
+	"go.yaml.in/yaml/v3"
+
+	conf "github.com/shunt-sdn/shunt/internal/yamlconf"
+)
+
+// reader reads an agent's configuration.
+type reader struct{ *conf.Reader }
+
+// document is a configuration with the place of everything in it.
+type document struct {
+	root                          *yaml.Node
+	node, iface                   conf.At[string]
+	roles                         []conf.At[Role]
+	controller, listen, advertise conf.At[string]
+	security                      conf.Security
+	applications                  []*applicationDoc
+	applicationsKey               *yaml.Node // nil: absent
+	maxDiverted                   conf.At[int]
+}
+
+type applicationDoc struct {
+	n               *yaml.Node
+	service         conf.At[string]
+	attach          conf.At[Attach]
+	socket, connect conf.At[string]
+	proxyProtocol   conf.At[bool]
+	direct          conf.At[netip.AddrPort]
+}
+
+// document reads the tree's values; relations between them are check's.
+func (r *reader) document(root *yaml.Node) *document {
+	d := &document{root: root}
+	r.Mapping(root, "the configuration",
+		conf.Needed("node", "name the node as the controller shall know it", conf.Scalar(r.Reader, "node", &d.node, conf.Name)),
+		conf.Needed("roles", "write roles: [dispatcher], [server] or both", conf.Scalars(r.Reader, "role", &d.roles, parseRole)),
+		conf.Needed("interface", "name the data interface, for example eth0", conf.Scalar(r.Reader, "interface", &d.iface, parseInterface)),
+		conf.Needed("controller", "write host:port of the controller, its listen.grpc", conf.Scalar(r.Reader, "controller", &d.controller, parseEndpoint)),
+		conf.Needed("listen", "write host:port for other agents", conf.Scalar(r.Reader, "listen", &d.listen, conf.Listen)),
+		conf.Optional("advertise", conf.Scalar(r.Reader, "advertise", &d.advertise, parseEndpoint)),
+		conf.Optional("tls", d.security.ReadTLS(r.Reader, "this node's")),
+		conf.Optional("insecure", d.security.ReadInsecure(r.Reader)),
+		conf.Optional("applications", func(n *yaml.Node) {
+			d.applicationsKey = n
+			r.List(n, "applications", func(e *yaml.Node) { d.applications = append(d.applications, r.application(e)) })
+		}),
+		conf.Optional("max_diverted", conf.Scalar(r.Reader, "max_diverted", &d.maxDiverted, parseMaxDiverted)),
+	)
+	return d
+}
+
+func (r *reader) application(n *yaml.Node) *applicationDoc {
+	a := &applicationDoc{n: n}
+	r.Mapping(n, "application",
+		conf.Needed("service", "name the service that it answers", conf.Scalar(r.Reader, "service", &a.service, conf.Name)),
+		conf.Needed("attach", "write listener for programs that use the package handoff, or relay for any other", conf.Scalar(r.Reader, "attach", &a.attach, parseAttach)),
+		conf.Optional("socket", conf.Scalar(r.Reader, "socket", &a.socket, parseSocket)),
+		conf.Optional("connect", conf.Scalar(r.Reader, "connect", &a.connect, parseEndpoint)),
+		conf.Optional("proxy_protocol", conf.Scalar(r.Reader, "proxy_protocol", &a.proxyProtocol, conf.Bool)),
+		conf.Optional("direct", conf.Scalar(r.Reader, "direct", &a.direct, parseDirect)))
+	return a
+}
+
+// config strips the places and fills in defaults. The document has passed check.
+func (d *document) config() Config {
+	c := Config{
+		Node: d.node.V, Roles: conf.Values(d.roles), Interface: d.iface.V,
+		Controller: d.controller.V, Listen: d.listen.V, Advertise: d.advertise.Or(d.listen.V),
+		TLS: d.security.Files, Insecure: d.security.Insecure.V, MaxDiverted: d.maxDiverted.V,
+	}
+	for _, a := range d.applications {
+		c.Applications = append(c.Applications, Application{
+			Service: a.service.V, Attach: a.attach.V, Socket: a.socket.V, Connect: a.connect.V,
+			ProxyProtocol: a.proxyProtocol.V, Direct: a.direct.V,
+		})
+	}
+	return c
+}
