@@ -54,6 +54,11 @@ func run(ctx context.Context, binary, steering string, rounds, live int) (err er
 		}
 	}()
 	b := &bench{lab: l, rounds: rounds}
+	stop, err := b.startProxy(ctx)
+	if err != nil {
+		return err
+	}
+	defer stop()
 	if err := b.addedTime(ctx); err != nil {
 		return err
 	}
@@ -108,27 +113,36 @@ func (b *bench) probe(ctx context.Context, url string, size, n int) ([]time.Dura
 // quantile of a sorted list.
 func quantile(d []time.Duration, q float64) time.Duration { return d[int(q*float64(len(d)-1))] }
 
+// addedTime compares the ways to a server: directly, handed off, and through
+// HAProxy on the dispatcher's host.
 func (b *bench) addedTime(ctx context.Context) error {
-	fmt.Println("Time from connect to the last octet, new connection per request, milliseconds")
-	fmt.Printf("%10s %8s %14s %14s %14s %14s %10s\n", "size", "requests", "direct p50", "handed off p50", "added p50", "handed off p99", "ratio")
+	type way struct {
+		name string
+		url  func(path string) string
+	}
+	ways := []way{{"direct", b.direct}, {"handed off", b.vip}, {"HAProxy", b.proxied}}
+	fmt.Println("Time from connect to the last octet, a new connection per request, milliseconds")
+	fmt.Printf("%10s %12s %9s %9s %9s %12s %8s\n", "size", "way", "requests", "p50", "p99", "added p50", "ratio")
 	for _, c := range []struct{ size, n int }{{100, 500}, {16 << 20, 15}} {
-		path := fmt.Sprintf("/bytes/%d", c.size)
-		var direct, handed []time.Duration
+		took := make([][]time.Duration, len(ways))
 		for range b.rounds {
-			d, err := b.probe(ctx, b.direct(path), c.size, c.n)
-			if err != nil {
-				return err
+			for i, w := range ways {
+				d, err := b.probe(ctx, w.url(fmt.Sprintf("/bytes/%d", c.size)), c.size, c.n)
+				if err != nil {
+					return err
+				}
+				took[i] = append(took[i], d...)
 			}
-			h, err := b.probe(ctx, b.vip(path), c.size, c.n)
-			if err != nil {
-				return err
-			}
-			direct, handed = append(direct, d...), append(handed, h...)
 		}
-		slices.Sort(direct)
-		slices.Sort(handed)
-		d, h := quantile(direct, 0.5), quantile(handed, 0.5)
-		fmt.Printf("%10d %8d %14s %14s %14s %14s %10.2f\n", c.size, len(handed), ms(d), ms(h), ms(h-d), ms(quantile(handed, 0.99)), float64(h)/float64(d))
+		var direct time.Duration
+		for i, w := range ways {
+			slices.Sort(took[i])
+			p50 := quantile(took[i], 0.5)
+			if i == 0 {
+				direct = p50
+			}
+			fmt.Printf("%10d %12s %9d %9s %9s %12s %8.2f\n", c.size, w.name, len(took[i]), ms(p50), ms(quantile(took[i], 0.99)), ms(p50-direct), float64(p50)/float64(direct))
+		}
 	}
 	return nil
 }

@@ -7,7 +7,7 @@ set -eu
 packages="
     ca-certificates gcc libc6-dev
     openvswitch-switch iproute2 ethtool procps tcpdump nftables
-    curl wget nghttp2-client wrk nginx mini-httpd
+    curl wget nghttp2-client wrk nginx mini-httpd haproxy
     clang-14 llvm-14 libbpf-dev linux-libc-dev
 "
 

@@ -24,9 +24,6 @@ var heads = sync.Pool{New: func() any { b := make([]byte, 2048); return &b }}
 // Nothing is consumed: the bytes travel in the receive queue. The error is
 // errNoRequest, an *httphead.Error to be answered, or the connection's own.
 func (s *session) awaitHead() (httphead.Head, error) {
-	if err := s.conn.SetReadDeadline(time.Now().Add(s.service.HeadTimeout)); err != nil {
-		return httphead.Head{}, err
-	}
 	buf := heads.Get().(*[]byte)
 	defer heads.Put(buf)
 	b := *buf
@@ -34,7 +31,7 @@ func (s *session) awaitHead() (httphead.Head, error) {
 	var head httphead.Head
 	var result error
 	seen := 0
-	err := s.raw.Read(func(fd uintptr) bool {
+	peek := func(fd uintptr) bool {
 		for {
 			n, _, err := unix.Recvfrom(int(fd), b, unix.MSG_PEEK|unix.MSG_DONTWAIT)
 			switch {
@@ -70,7 +67,19 @@ func (s *session) awaitHead() (httphead.Head, error) {
 			}
 			return false
 		}
-	})
+	}
+	// Mostly the head is here already, and a deadline not worth its cost.
+	var whole bool
+	if err := s.raw.Control(func(fd uintptr) { whole = peek(fd) }); err != nil {
+		return head, err
+	}
+	if whole {
+		return head, result
+	}
+	if err := s.conn.SetReadDeadline(time.Now().Add(s.service.HeadTimeout)); err != nil {
+		return head, err
+	}
+	err := s.raw.Read(peek)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		if seen == 0 {
 			return head, errNoRequest // idle, as keep-alive clients are
