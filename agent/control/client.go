@@ -53,7 +53,7 @@ type Client struct {
 	mu    sync.Mutex                  // guards what follows
 	queue chan *shuntv1.AttachRequest // nil while disconnected
 	steer map[string]func(error)      // waiting for SteerDone, by hand-off
-	kept  []*shuntv1.AttachRequest    // records of hand-offs made without the controller
+	kept  []*shuntv1.AttachRequest    // records of hand-offs that wait to be sent
 }
 
 // New returns a client that is not yet connected.
@@ -111,7 +111,10 @@ func (c *Client) session(ctx context.Context, api shuntv1.ControlServiceClient) 
 	c.queue = queue
 	c.mu.Unlock()
 	var writer sync.WaitGroup
-	defer writer.Wait()
+	defer func() {
+		writer.Wait()
+		c.keepUnsent(queue)
+	}()
 	defer cancel()
 	defer c.disconnected()
 	queries := make(chan uint64, 16)
@@ -177,14 +180,8 @@ func (c *Client) write(ctx context.Context, stream grpc.BidiStreamingClient[shun
 	if err := sync(0); err != nil {
 		return err
 	}
-	c.mu.Lock()
-	kept := c.kept
-	c.kept = nil
-	c.mu.Unlock()
-	for _, m := range kept {
-		if err := stream.Send(m); err != nil {
-			return err
-		}
+	if err := c.sendKept(stream); err != nil {
+		return err
 	}
 	tick := time.NewTicker(reportEvery)
 	defer tick.Stop()
@@ -200,7 +197,7 @@ func (c *Client) write(ctx context.Context, stream grpc.BidiStreamingClient[shun
 		case q := <-queries:
 			err = sync(q)
 		case <-tick.C:
-			err = report()
+			err = errors.Join(report(), c.sendKept(stream))
 		case <-c.nudge:
 			err = report()
 		}
@@ -208,6 +205,49 @@ func (c *Client) write(ctx context.Context, stream grpc.BidiStreamingClient[shun
 			return err
 		}
 	}
+}
+
+// sendKept sends the records that could not be sent before. One whose sending
+// failed may have arrived, and is not sent again.
+func (c *Client) sendKept(stream grpc.BidiStreamingClient[shuntv1.AttachRequest, shuntv1.AttachResponse]) error {
+	for {
+		c.mu.Lock()
+		if len(c.kept) == 0 {
+			c.mu.Unlock()
+			return nil
+		}
+		m := c.kept[0]
+		c.kept = c.kept[1:]
+		c.mu.Unlock()
+		if err := stream.Send(m); err != nil {
+			return err
+		}
+	}
+}
+
+// keepUnsent keeps the records in the queue of a stream that ended. All else in
+// it is made up for by the next Sync.
+func (c *Client) keepUnsent(queue <-chan *shuntv1.AttachRequest) {
+	for {
+		select {
+		case m := <-queue:
+			if m.GetHandoff() != nil {
+				c.keep(m)
+			}
+		default:
+			return
+		}
+	}
+}
+
+// keep keeps a record until it can be sent; the oldest give way.
+func (c *Client) keep(m *shuntv1.AttachRequest) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.kept) >= keptRecords {
+		c.kept = c.kept[1:]
+	}
+	c.kept = append(c.kept, m)
 }
 
 func (c *Client) disconnected() {
@@ -270,19 +310,13 @@ func (c *Client) Ended(m *shuntv1.Ended) {
 	c.orResync(c.send(&shuntv1.AttachRequest{Message: &shuntv1.AttachRequest_Ended{Ended: m}}))
 }
 
-// Handoff reports a finished hand-off. While the controller is away the latest
-// ones are kept.
+// Handoff reports a finished hand-off. While the controller is away, or slow, the
+// latest ones are kept.
 func (c *Client) Handoff(h *shuntv1.Handoff) {
 	m := &shuntv1.AttachRequest{Message: &shuntv1.AttachRequest_Handoff{Handoff: h}}
-	if c.send(m) == nil {
-		return
+	if c.send(m) != nil {
+		c.keep(m)
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if len(c.kept) >= keptRecords {
-		c.kept = c.kept[1:]
-	}
-	c.kept = append(c.kept, m)
 }
 
 // Resync has the whole list of sessions sent again.
