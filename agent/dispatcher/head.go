@@ -14,8 +14,8 @@ import (
 	"github.com/shunt-sdn/shunt/agent/tcprepair"
 )
 
-// errNoRequest says that the client left without a request: nobody waits for an
-// answer.
+// errNoRequest says that the client left without a request, or this dispatcher
+// ends before there is one: there is nothing to answer.
 var errNoRequest = errors.New("the client sent no complete request")
 
 var heads = sync.Pool{New: func() any { b := make([]byte, 2048); return &b }}
@@ -79,9 +79,12 @@ func (s *session) awaitHead() (httphead.Head, error) {
 	if err := s.conn.SetReadDeadline(time.Now().Add(s.service.HeadTimeout)); err != nil {
 		return head, err
 	}
+	if s.d.ctx.Err() != nil { // the deadline may have replaced that of interrupt
+		return head, errNoRequest
+	}
 	err := s.raw.Read(peek)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		if seen == 0 {
+		if seen == 0 || s.d.ctx.Err() != nil {
 			return head, errNoRequest // idle, as keep-alive clients are
 		}
 		return head, &httphead.Error{Status: 408, Reason: fmt.Sprintf("the request head was not complete within %v", s.service.HeadTimeout)}
