@@ -137,7 +137,7 @@ func TestHTTPServerServesAndShutsDownWithoutLoss(t *testing.T) {
 	srv := &http.Server{
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			if h, ok := c.(*Conn); ok {
-				return context.WithValue(ctx, "session", h.Session().ID)
+				return context.WithValue(ctx, sessionKey{}, h.Session().ID)
 			}
 			return ctx
 		},
@@ -146,7 +146,7 @@ func TestHTTPServerServesAndShutsDownWithoutLoss(t *testing.T) {
 				inside <- struct{}{}
 				<-release
 			}
-			fmt.Fprint(w, r.Context().Value("session"))
+			fmt.Fprint(w, r.Context().Value(sessionKey{}))
 		}),
 	}
 	served := make(chan error, 1)
@@ -261,3 +261,6 @@ func TestDrainWaitsForAnswersAndNoLongerThanItMay(t *testing.T) {
 	}
 	_ = pairs
 }
+
+// sessionKey is the context's key of a session's id.
+type sessionKey struct{}

@@ -31,8 +31,8 @@ type port struct {
 	config atomic.Uint32 // wire.PortConfig…
 	up     atomic.Bool
 
-	rxPackets, rxBytes, rxDropped            atomic.Uint64
-	txPackets, txBytes, txDropped, rxOverrun atomic.Uint64
+	rxPackets, rxBytes, rxDropped atomic.Uint64
+	txPackets, txBytes, txDropped atomic.Uint64
 }
 
 func (p *port) state() uint32 {

@@ -97,7 +97,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 }
 
 // ops answers operators with fixed things.
-type ops struct{ sessions, handoffs int }
+type ops struct{ sessions int }
 
 func (o ops) Status(context.Context) (*shuntv1.GetStatusResponse, error) {
 	return nil, errors.New("the switch is on fire")

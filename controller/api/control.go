@@ -127,19 +127,19 @@ func (r *receiver) handle(m *shuntv1.AttachRequest) error {
 	case *shuntv1.AttachRequest_Sync:
 		held, err := parseSync(m.Sync)
 		if err != nil {
-			return fmt.Errorf("Sync: %w", err)
+			return fmt.Errorf("message Sync: %w", err)
 		}
 		r.agent.Sync(m.Sync.GetQuery(), held)
 	case *shuntv1.AttachRequest_Steer:
 		e, err := parseEnds(m.Steer.GetId(), m.Steer.GetSession())
 		if err != nil {
-			return fmt.Errorf("Steer: %w", err)
+			return fmt.Errorf("message Steer: %w", err)
 		}
 		r.agent.Steer(m.Steer.Id, e, m.Steer.ToNode, m.Steer.ClientSeq, m.Steer.ClientAck)
 	case *shuntv1.AttachRequest_Unsteer:
 		e, err := parseEnds(m.Unsteer.GetId(), m.Unsteer.GetSession())
 		if err != nil {
-			return fmt.Errorf("Unsteer: %w", err)
+			return fmt.Errorf("message Unsteer: %w", err)
 		}
 		r.agent.Unsteer(m.Unsteer.Id, e)
 	case *shuntv1.AttachRequest_Ended:
@@ -148,7 +148,7 @@ func (r *receiver) handle(m *shuntv1.AttachRequest) error {
 			err = fmt.Errorf("hand-off's id has %d octets, at most %d are taken", n, registry.MaxID)
 		}
 		if err != nil {
-			return fmt.Errorf("Ended: %w", err)
+			return fmt.Errorf("message Ended: %w", err)
 		}
 		r.agent.Ended(m.Ended.Id, e)
 	case *shuntv1.AttachRequest_Handoff:
@@ -159,7 +159,7 @@ func (r *receiver) handle(m *shuntv1.AttachRequest) error {
 	case *shuntv1.AttachRequest_Report:
 		apps, err := parseReport(m.Report)
 		if err != nil {
-			return fmt.Errorf("Report: %w", err)
+			return fmt.Errorf("message Report: %w", err)
 		}
 		r.agent.Report(apps, m.Report)
 	default:
@@ -177,7 +177,7 @@ func (r *receiver) hello(m *shuntv1.Hello) error {
 	}
 	h, err := registry.ParseHello(m)
 	if err != nil {
-		return fmt.Errorf("Hello: %w", err)
+		return fmt.Errorf("message Hello: %w", err)
 	}
 	r.log = r.log.With("node", h.Name)
 	agent, err := r.agents.Join(h, r.link)

@@ -40,7 +40,7 @@ func Dial(ctx context.Context, target string, tlsConfig *tls.Config) (net.Conn, 
 	case kind == "tcp":
 		nc, err = new(net.Dialer).DialContext(ctx, "tcp", withPort(addr))
 	case kind == "ssl" && tlsConfig == nil:
-		err = errors.New("ssl: needs a certificate; configure TLS or use tcp:")
+		err = errors.New("ssl needs a certificate: configure TLS, or use tcp")
 	case kind == "ssl":
 		nc, err = (&tls.Dialer{Config: tlsConfig}).DialContext(ctx, "tcp", withPort(addr))
 	default:

@@ -1,3 +1,5 @@
+//lint:file-ignore SA4016 number 0 of a class is written like the others.
+
 package openflow
 
 import (
