@@ -1,0 +1,181 @@
+package dispatcher
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/shunt-sdn/shunt/internal/testnet"
+	shuntv1 "github.com/shunt-sdn/shunt/proto/shunt/v1"
+)
+
+// target is a server's agent that answers every import alike.
+type target struct {
+	shuntv1.UnimplementedTransferServiceServer
+	node   string
+	answer func(*shuntv1.Import) *shuntv1.ImportResult // nil: none
+
+	mu      sync.Mutex
+	imports []*shuntv1.Import
+}
+
+func (s *target) Transfer(stream grpc.BidiStreamingServer[shuntv1.TransferRequest, shuntv1.TransferResponse]) error {
+	for {
+		m, err := stream.Recv()
+		if err != nil {
+			return nil
+		}
+		var r *shuntv1.TransferResponse
+		if i := m.GetImport(); i != nil {
+			s.mu.Lock()
+			s.imports = append(s.imports, i)
+			s.mu.Unlock()
+			result := s.answer(i)
+			if result == nil {
+				continue
+			}
+			result.Id = i.Id
+			r = &shuntv1.TransferResponse{Message: &shuntv1.TransferResponse_Result{Result: result}}
+		} else {
+			pong := &shuntv1.Pong{SentNano: m.GetPing().SentNano, ClockNano: int64(time.Hour)}
+			r = &shuntv1.TransferResponse{Message: &shuntv1.TransferResponse_Pong{Pong: pong}}
+		}
+		if err := stream.Send(r); err != nil {
+			return err
+		}
+	}
+}
+
+// Resolve answers that the session is not here, and never will be.
+func (s *target) Resolve(context.Context, *shuntv1.ResolveRequest) (*shuntv1.ResolveResponse, error) {
+	return &shuntv1.ResolveResponse{Resolution: shuntv1.Resolution_RESOLUTION_ABSENT}, nil
+}
+
+func (s *target) received() []*shuntv1.Import {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.imports
+}
+
+// targets starts agents and links the bed to them.
+func (b *bed) targets(targets ...*target) {
+	b.t.Helper()
+	endpoints := make(map[string]string)
+	for _, s := range targets {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		g := grpc.NewServer()
+		shuntv1.RegisterTransferServiceServer(g, s)
+		served := make(chan struct{})
+		go func() { defer close(served); g.Serve(l) }()
+		b.t.Cleanup(func() { g.Stop(); <-served })
+		endpoints[s.node] = l.Addr().String()
+	}
+	b.peers.Set(endpoints)
+	for node := range endpoints {
+		await(b.t, "the link to "+node, b.peers.Link(node).Ready)
+	}
+}
+
+func refuses(*shuntv1.Import) *shuntv1.ImportResult {
+	return &shuntv1.ImportResult{Outcome: shuntv1.ImportOutcome_IMPORT_OUTCOME_REFUSED, Reason: "no room"}
+}
+
+func silent(*shuntv1.Import) *shuntv1.ImportResult { return nil }
+
+// movable makes a server one that hand-offs may be begun to.
+func movable(s Server) Server {
+	s.MAC = net.HardwareAddr{2, 0, 0, 0, 0, 1}
+	return s
+}
+
+// TestAHandoffThatIsTakenBackLeavesTheSessionWhole freezes and thaws a real
+// connection, with the body's first octets in it.
+func TestAHandoffThatIsTakenBackLeavesTheSessionWhole(t *testing.T) {
+	testnet.NeedRoot(t)
+	for _, c := range []struct {
+		name   string
+		answer func(*shuntv1.Import) *shuntv1.ImportResult
+		reason string
+	}{
+		{"refused", refuses, "no room"},
+		{"no answer", silent, "did not answer within 200ms"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			servers := []Server{movable(application(t, "server1")), movable(application(t, "server2"))}
+			b := newBed(t, Service{Servers: servers}, nil)
+			b.service.ImportTimeout = 200 * time.Millisecond
+			b.set(b.service)
+			one, two := &target{node: "server1", answer: c.answer}, &target{node: "server2", answer: c.answer}
+			b.targets(one, two)
+
+			conn := b.dial()
+			head := "POST /a HTTP/1.1\r\nHost: web\r\nContent-Length: 100000\r\n\r\n"
+			body := strings.Repeat("0123456789", 10_000)
+			conn.say(head + body[:500])
+			await(t, "a hand-off", func() bool { return len(one.received())+len(two.received()) > 0 })
+			conn.say(body[500:]) // arrives at a frozen socket, or at a thawed one
+			if status, got := conn.response(); status != 200 || got != fmt.Sprintf("100000 %x", sha256.Sum256([]byte(body))) {
+				t.Errorf("%d %q", status, got)
+			}
+			if n, m := len(one.received()), len(two.received()); n != 1 || m != 1 {
+				t.Errorf("%d and %d imports, want each server asked once", n, m)
+			}
+			b.checkTakenBack(conn, c.reason)
+		})
+	}
+}
+
+// checkTakenBack asserts what the guard and the controller heard of it.
+func (b *bed) checkTakenBack(c *client, reason string) {
+	b.t.Helper()
+	b.network.mu.Lock()
+	defer b.network.mu.Unlock()
+	if len(b.network.diverted) != 1 {
+		b.t.Errorf("diverted %v", b.network.diverted)
+	}
+	for client, n := range b.network.diverted {
+		if client.String() != c.LocalAddr().String() || n != 0 {
+			b.t.Errorf("%d diversions of %v are left", n, client)
+		}
+	}
+	if len(b.network.steered) != 0 {
+		b.t.Errorf("still steered: %v", b.network.steered)
+	}
+	if len(b.network.records) != 2 {
+		b.t.Fatalf("%d records, want 2", len(b.network.records))
+	}
+	for _, r := range b.network.records {
+		if r.Outcome != shuntv1.Outcome_OUTCOME_ROLLED_BACK || !strings.Contains(r.Reason, reason) || r.FromNode != "here" || r.Service != "web" || r.TotalUs == 0 {
+			b.t.Errorf("record %v", r)
+		}
+	}
+	if client, local, err := b.network.records[0].Session.Ends(); err != nil || b.Moving(client, local) {
+		b.t.Errorf("still moving, or %v", err)
+	}
+}
+
+func TestNoHandoffIsBegunToAServerThatIsNotReady(t *testing.T) {
+	s := application(t, "server1")
+	s.Ready = false
+	b := newBed(t, Service{Servers: []Server{movable(s), application(t, "server2")}}, nil)
+	one, two := &target{node: "server1", answer: refuses}, &target{node: "server2", answer: refuses}
+	b.targets(one, two) // server2 has no hardware address
+	c := b.dial()
+	c.say(request)
+	if status, _ := c.response(); status != 200 {
+		t.Errorf("status %d", status)
+	}
+	if len(one.received())+len(two.received()) != 0 {
+		t.Error("a hand-off was begun")
+	}
+}
