@@ -11,6 +11,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
@@ -54,7 +55,8 @@ type control struct {
 func (c *control) Attach(stream grpc.BidiStreamingServer[shuntv1.AttachRequest, shuntv1.AttachResponse]) error {
 	ctx, cancel := context.WithCancel(stream.Context())
 	defer cancel()
-	r := &receiver{agents: c.agents, log: c.log, link: NewLink(), ready: make(chan struct{})}
+	r := &receiver{agents: c.agents, log: c.log, link: NewLink(), ready: make(chan struct{}),
+		mayBe: func(node string) error { return mayBe(ctx, node) }}
 	if p, ok := peer.FromContext(ctx); ok {
 		r.log = r.log.With("peer", p.Addr.String())
 	}
@@ -89,7 +91,8 @@ type receiver struct {
 	agents Agents
 	log    *slog.Logger
 	link   *Link
-	ready  chan struct{} // closed once the agent is seated
+	ready  chan struct{}           // closed once the agent is seated
+	mayBe  func(node string) error // the peer's right to the name
 
 	agent Agent // nil before Hello
 }
@@ -180,6 +183,9 @@ func (r *receiver) hello(m *shuntv1.Hello) error {
 		return fmt.Errorf("message Hello: %w", err)
 	}
 	r.log = r.log.With("node", h.Name)
+	if err := r.mayBe(h.Name); err != nil {
+		return status.Error(codes.PermissionDenied, err.Error())
+	}
 	agent, err := r.agents.Join(h, r.link)
 	switch {
 	case errors.Is(err, registry.ErrNotAllowed):
@@ -193,5 +199,25 @@ func (r *receiver) hello(m *shuntv1.Hello) error {
 	}
 	r.agent = agent
 	close(r.ready)
+	return nil
+}
+
+// mayBe tells whether the stream's peer may call itself by a node's name: over
+// TLS its certificate must have that DNS name. Without TLS anyone may.
+func mayBe(ctx context.Context, node string) error {
+	p, ok := peer.FromContext(ctx)
+	if !ok {
+		return nil
+	}
+	info, ok := p.AuthInfo.(credentials.TLSInfo)
+	if !ok {
+		return nil
+	}
+	if len(info.State.PeerCertificates) == 0 {
+		return fmt.Errorf("node %s shows no certificate", node)
+	}
+	if err := info.State.PeerCertificates[0].VerifyHostname(node); err != nil {
+		return fmt.Errorf("the certificate is not for node %s: issue one with that DNS name: %w", node, err)
+	}
 	return nil
 }

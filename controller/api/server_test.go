@@ -1,6 +1,7 @@
 package api
 
 import (
+	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -150,6 +151,48 @@ func TestOnlyPeersOfTheAuthorityGetIn(t *testing.T) {
 		defer conn.Close()
 		if _, err := shuntv1.NewOperatorServiceClient(conn).ListNodes(t.Context(), &shuntv1.ListNodesRequest{}); status.Code(err) != c.want {
 			t.Errorf("%s: %v, want %v", name, err, c.want)
+		}
+	}
+}
+
+func TestANodeMustHaveACertificateForItsName(t *testing.T) {
+	ca := tlstest.NewCA(t)
+	conf, err := ca.Files(t, "controller", "127.0.0.1").Server()
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	run(t, New(conf, recorder(), ops{}, slog.New(slog.DiscardHandler)), l, nil)
+	for name, want := range map[string]codes.Code{"server1": codes.OK, "server2": codes.PermissionDenied} {
+		creds, err := ca.Files(t, name).Client("")
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn, err := grpc.NewClient(l.Addr().String(), grpc.WithTransportCredentials(credentials.NewTLS(creds)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		stream, err := shuntv1.NewControlServiceClient(conn).Attach(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := stream.Send(hello("server1")); err != nil {
+			t.Fatal(err)
+		}
+		stream.CloseSend()
+		_, err = stream.Recv()
+		for err == nil {
+			_, err = stream.Recv()
+		}
+		if err == io.EOF {
+			err = nil
+		}
+		if status.Code(err) != want {
+			t.Errorf("certificate of %s, name server1: %v, want %v", name, err, want)
 		}
 	}
 }
