@@ -42,7 +42,7 @@ func FuzzAValidStateCanBeRestored(f *testing.F) {
 			s.Local, s.Remote = netip.MustParseAddrPort("[fd09::1]:80"), netip.MustParseAddrPort("[fd00::1]:40000")
 		}
 		if s.Validate() != nil {
-			t.Skip()
+			return
 		}
 		var got *State
 		err := b.hosts[0].Try(func() error {
