@@ -182,12 +182,15 @@ func (c *cluster) checkResets(seen string) {
 		case !strings.Contains(line, "Flags ["):
 		case strings.Contains(line, "> 10.10.0.80.80:"):
 			own++
-			c.t.Logf("the client refused a late packet: %s", line)
+			if own == 1 {
+				c.t.Logf("the client refused a late packet: %s", line)
+			}
 		default:
 			c.t.Errorf("a RST came to the client: %s", line)
 		}
 	}
-	if own > 20 {
+	c.t.Logf("the client refused %d late packets", own)
+	if own > 200 { // one connection in a hundred: no longer a rare reordering
 		c.t.Errorf("the client refused %d packets of 20,000 connections", own)
 	}
 }
