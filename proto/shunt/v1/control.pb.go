@@ -594,8 +594,12 @@ type Steer struct {
 	ToNode  string   `protobuf:"bytes,3,opt,name=to_node,json=toNode,proto3" json:"to_node,omitempty"`
 	// Sequence number of the client's next octet, and of ours: what a segment
 	// of the client would carry as SEG.SEQ and SEG.ACK.
-	ClientSeq     uint32 `protobuf:"varint,4,opt,name=client_seq,json=clientSeq,proto3" json:"client_seq,omitempty"`
-	ClientAck     uint32 `protobuf:"varint,5,opt,name=client_ack,json=clientAck,proto3" json:"client_ack,omitempty"`
+	ClientSeq uint32 `protobuf:"varint,4,opt,name=client_seq,json=clientSeq,proto3" json:"client_seq,omitempty"`
+	ClientAck uint32 `protobuf:"varint,5,opt,name=client_ack,json=clientAck,proto3" json:"client_ack,omitempty"`
+	// The hand-off by which the session left its home, and how many came after
+	// it: of two Steers of one origin the one with more hops stands.
+	Origin        string `protobuf:"bytes,6,opt,name=origin,proto3" json:"origin,omitempty"`
+	Hop           uint32 `protobuf:"varint,7,opt,name=hop,proto3" json:"hop,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -665,6 +669,20 @@ func (x *Steer) GetClientAck() uint32 {
 	return 0
 }
 
+func (x *Steer) GetOrigin() string {
+	if x != nil {
+		return x.Origin
+	}
+	return ""
+}
+
+func (x *Steer) GetHop() uint32 {
+	if x != nil {
+		return x.Hop
+	}
+	return 0
+}
+
 // Send the session's packets home again: the hand-off was taken back.
 type Unsteer struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -724,7 +742,9 @@ type Ended struct {
 	Session *Session               `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
 	// The hand-off that brought the session here; empty if the agent was
 	// restarted since. A newer hand-off of the same session is not meant.
-	Id            string `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	Id string `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	// The hand-off by which it left its home.
+	Origin        string `protobuf:"bytes,3,opt,name=origin,proto3" json:"origin,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -769,6 +789,13 @@ func (x *Ended) GetSession() *Session {
 func (x *Ended) GetId() string {
 	if x != nil {
 		return x.Id
+	}
+	return ""
+}
+
+func (x *Ended) GetOrigin() string {
+	if x != nil {
+		return x.Origin
 	}
 	return ""
 }
@@ -828,8 +855,11 @@ func (x *SteerDone) GetError() string {
 
 // To a session's home: it ended or its node is down; forget the diversion.
 type Release struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Session       *Session               `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Session *Session               `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
+	// The hand-off by which it left: a later diversion of the same ends stays.
+	// Empty: whichever it is.
+	Id            string `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -869,6 +899,13 @@ func (x *Release) GetSession() *Session {
 		return x.Session
 	}
 	return nil
+}
+
+func (x *Release) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
 }
 
 // Asks for a Sync that carries the number.
@@ -1164,8 +1201,11 @@ type Service struct {
 	HeadTimeoutMs uint32 `protobuf:"varint,6,opt,name=head_timeout_ms,json=headTimeoutMs,proto3" json:"head_timeout_ms,omitempty"`
 	// Milliseconds that a server has to import a session; 0: 1000.
 	ImportTimeoutMs uint32 `protobuf:"varint,7,opt,name=import_timeout_ms,json=importTimeoutMs,proto3" json:"import_timeout_ms,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// Milliseconds that a session must have lived on its server before the switch
+	// is told of it; until then its packets are diverted. 0: it is told at once.
+	SteerAfterMs  uint32 `protobuf:"varint,8,opt,name=steer_after_ms,json=steerAfterMs,proto3" json:"steer_after_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Service) Reset() {
@@ -1243,6 +1283,13 @@ func (x *Service) GetHeadTimeoutMs() uint32 {
 func (x *Service) GetImportTimeoutMs() uint32 {
 	if x != nil {
 		return x.ImportTimeoutMs
+	}
+	return 0
+}
+
+func (x *Service) GetSteerAfterMs() uint32 {
+	if x != nil {
+		return x.SteerAfterMs
 	}
 	return 0
 }
@@ -1351,7 +1398,7 @@ const file_shunt_v1_control_proto_rawDesc = "" +
 	"\asession\x18\x01 \x01(\v2\x11.shunt.v1.SessionR\asession\x12\"\n" +
 	"\x04path\x18\x02 \x01(\x0e2\x0e.shunt.v1.PathR\x04path\x12\x1d\n" +
 	"\n" +
-	"proxied_to\x18\x03 \x01(\tR\tproxiedTo\"\x9b\x01\n" +
+	"proxied_to\x18\x03 \x01(\tR\tproxiedTo\"\xc5\x01\n" +
 	"\x05Steer\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12+\n" +
 	"\asession\x18\x02 \x01(\v2\x11.shunt.v1.SessionR\asession\x12\x17\n" +
@@ -1359,18 +1406,22 @@ const file_shunt_v1_control_proto_rawDesc = "" +
 	"\n" +
 	"client_seq\x18\x04 \x01(\rR\tclientSeq\x12\x1d\n" +
 	"\n" +
-	"client_ack\x18\x05 \x01(\rR\tclientAck\"F\n" +
+	"client_ack\x18\x05 \x01(\rR\tclientAck\x12\x16\n" +
+	"\x06origin\x18\x06 \x01(\tR\x06origin\x12\x10\n" +
+	"\x03hop\x18\a \x01(\rR\x03hop\"F\n" +
 	"\aUnsteer\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12+\n" +
-	"\asession\x18\x02 \x01(\v2\x11.shunt.v1.SessionR\asession\"D\n" +
+	"\asession\x18\x02 \x01(\v2\x11.shunt.v1.SessionR\asession\"\\\n" +
 	"\x05Ended\x12+\n" +
 	"\asession\x18\x01 \x01(\v2\x11.shunt.v1.SessionR\asession\x12\x0e\n" +
-	"\x02id\x18\x02 \x01(\tR\x02id\"1\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12\x16\n" +
+	"\x06origin\x18\x03 \x01(\tR\x06origin\"1\n" +
 	"\tSteerDone\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
-	"\x05error\x18\x02 \x01(\tR\x05error\"6\n" +
+	"\x05error\x18\x02 \x01(\tR\x05error\"F\n" +
 	"\aRelease\x12+\n" +
-	"\asession\x18\x01 \x01(\v2\x11.shunt.v1.SessionR\asession\"%\n" +
+	"\asession\x18\x01 \x01(\v2\x11.shunt.v1.SessionR\asession\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\"%\n" +
 	"\rSnapshotQuery\x12\x14\n" +
 	"\x05query\x18\x01 \x01(\x04R\x05query\"\x86\x02\n" +
 	"\x06Report\x12)\n" +
@@ -1395,7 +1446,7 @@ const file_shunt_v1_control_proto_rawDesc = "" +
 	"\taddresses\x18\x04 \x03(\fR\taddresses\x12+\n" +
 	"\x11transfer_endpoint\x18\x05 \x01(\tR\x10transferEndpoint\x12\x0e\n" +
 	"\x02up\x18\x06 \x01(\bR\x02up\x129\n" +
-	"\fapplications\x18\a \x03(\v2\x15.shunt.v1.ApplicationR\fapplications\"\x82\x02\n" +
+	"\fapplications\x18\a \x03(\v2\x15.shunt.v1.ApplicationR\fapplications\"\xa8\x02\n" +
 	"\aService\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12&\n" +
 	"\x04vips\x18\x02 \x03(\v2\x12.shunt.v1.EndpointR\x04vips\x12'\n" +
@@ -1403,7 +1454,8 @@ const file_shunt_v1_control_proto_rawDesc = "" +
 	"\aservers\x18\x04 \x03(\tR\aservers\x12$\n" +
 	"\x0emax_head_bytes\x18\x05 \x01(\rR\fmaxHeadBytes\x12&\n" +
 	"\x0fhead_timeout_ms\x18\x06 \x01(\rR\rheadTimeoutMs\x12*\n" +
-	"\x11import_timeout_ms\x18\a \x01(\rR\x0fimportTimeoutMs\"w\n" +
+	"\x11import_timeout_ms\x18\a \x01(\rR\x0fimportTimeoutMs\x12$\n" +
+	"\x0esteer_after_ms\x18\b \x01(\rR\fsteerAfterMs\"w\n" +
 	"\x05Lease\x12\x1e\n" +
 	"\n" +
 	"dispatcher\x18\x01 \x01(\tR\n" +

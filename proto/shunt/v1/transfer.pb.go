@@ -296,7 +296,13 @@ type Import struct {
 	// On the target's clock (Pong.clock): refuse to activate after it.
 	DeadlineNano int64 `protobuf:"varint,5,opt,name=deadline_nano,json=deadlineNano,proto3" json:"deadline_nano,omitempty"`
 	// The virtual IP and port that the client connected to.
-	Vip           *Endpoint `protobuf:"bytes,6,opt,name=vip,proto3" json:"vip,omitempty"`
+	Vip *Endpoint `protobuf:"bytes,6,opt,name=vip,proto3" json:"vip,omitempty"`
+	// The hand-off by which the session left its home, and how many came after it.
+	Origin string `protobuf:"bytes,7,opt,name=origin,proto3" json:"origin,omitempty"`
+	Hop    uint32 `protobuf:"varint,8,opt,name=hop,proto3" json:"hop,omitempty"`
+	// The target has the session steered when it has lived there for so many
+	// milliseconds. 0: the source has it steered now.
+	SteerAfterMs  uint32 `protobuf:"varint,9,opt,name=steer_after_ms,json=steerAfterMs,proto3" json:"steer_after_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -371,6 +377,27 @@ func (x *Import) GetVip() *Endpoint {
 		return x.Vip
 	}
 	return nil
+}
+
+func (x *Import) GetOrigin() string {
+	if x != nil {
+		return x.Origin
+	}
+	return ""
+}
+
+func (x *Import) GetHop() uint32 {
+	if x != nil {
+		return x.Hop
+	}
+	return 0
+}
+
+func (x *Import) GetSteerAfterMs() uint32 {
+	if x != nil {
+		return x.SteerAfterMs
+	}
+	return 0
 }
 
 // The state of a TCP connection: see the package tcprepair for each field.
@@ -934,7 +961,7 @@ const file_shunt_v1_transfer_proto_rawDesc = "" +
 	"\x10TransferResponse\x120\n" +
 	"\x06result\x18\x01 \x01(\v2\x16.shunt.v1.ImportResultH\x00R\x06result\x12$\n" +
 	"\x04pong\x18\x02 \x01(\v2\x0e.shunt.v1.PongH\x00R\x04pongB\t\n" +
-	"\amessage\"\xd0\x01\n" +
+	"\amessage\"\xa0\x02\n" +
 	"\x06Import\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\aservice\x18\x02 \x01(\tR\aservice\x12\x1b\n" +
@@ -943,7 +970,10 @@ const file_shunt_v1_transfer_proto_rawDesc = "" +
 	"connection\x18\x04 \x01(\v2\x14.shunt.v1.ConnectionR\n" +
 	"connection\x12#\n" +
 	"\rdeadline_nano\x18\x05 \x01(\x03R\fdeadlineNano\x12$\n" +
-	"\x03vip\x18\x06 \x01(\v2\x12.shunt.v1.EndpointR\x03vip\"\x95\x05\n" +
+	"\x03vip\x18\x06 \x01(\v2\x12.shunt.v1.EndpointR\x03vip\x12\x16\n" +
+	"\x06origin\x18\a \x01(\tR\x06origin\x12\x10\n" +
+	"\x03hop\x18\b \x01(\rR\x03hop\x12$\n" +
+	"\x0esteer_after_ms\x18\t \x01(\rR\fsteerAfterMs\"\x95\x05\n" +
 	"\n" +
 	"Connection\x12+\n" +
 	"\asession\x18\x01 \x01(\v2\x11.shunt.v1.SessionR\asession\x12\x1b\n" +
