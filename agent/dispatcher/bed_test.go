@@ -39,7 +39,7 @@ type network struct {
 	records  []*shuntv1.Handoff
 }
 
-func (n *network) Divert(client, _ netip.AddrPort, _ net.HardwareAddr) error {
+func (n *network) Divert(client, _ netip.AddrPort, _ net.HardwareAddr, _ uint64) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.diverted[client]++

@@ -20,7 +20,7 @@ import (
 
 // Guard is the part of the guard that a dispatcher uses.
 type Guard interface {
-	Divert(client, session netip.AddrPort, mac net.HardwareAddr) error
+	Divert(client, session netip.AddrPort, mac net.HardwareAddr, owner uint64) error
 	Undivert(client, session netip.AddrPort) error
 }
 

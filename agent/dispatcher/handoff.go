@@ -33,7 +33,7 @@ func (s *session) onSocket(f func(fd int) error) error {
 func (s *session) divert() {
 	// Without the diversion the hand-off is still right: the frozen copy is
 	// deaf, and the server's guard returns what the switch sends there early.
-	if err := s.d.o.Guard.Divert(s.client, s.local, s.target.MAC); err != nil {
+	if err := s.d.o.Guard.Divert(s.client, s.local, s.target.MAC, 0); err != nil {
 		s.d.o.Log.Error("cannot divert a session", "id", s.id, "err", err)
 	}
 	s.record.step("divert")

@@ -67,7 +67,7 @@ func TestTheNextProcessAdoptsTheGuard(t *testing.T) {
 		t.Run(fmt.Sprintf("clsact %v", force), func(t *testing.T) {
 			n := newLAN(t, Options{MaxDivert: 1024, ForceClsact: force})
 			for _, f := range families {
-				if err := n.a.g.Divert(stray(f), f.session, n.b.mac); err != nil {
+				if err := n.a.g.Divert(stray(f), f.session, n.b.mac, 0); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -113,7 +113,7 @@ func TestMain(m *testing.M) {
 	g, err := Open(Options{Interface: "eth0", MaxDivert: 1024, ForceClsact: mode == "clsact"})
 	for _, f := range families {
 		if err == nil {
-			err = g.Divert(stray(f), f.session, []byte{2, 0, 0, 0, 0, 7})
+			err = g.Divert(stray(f), f.session, []byte{2, 0, 0, 0, 0, 7}, 0)
 		}
 	}
 	if err != nil {
@@ -155,7 +155,7 @@ func TestChangingTheHookKeepsTheDiversions(t *testing.T) {
 	x := lone(t)
 	f := families[0]
 	x.open(Options{MaxDivert: 1024})
-	if err := x.g.Divert(stray(f), f.session, x.mac); err != nil {
+	if err := x.g.Divert(stray(f), f.session, x.mac, 0); err != nil {
 		t.Fatal(err)
 	}
 	x.g.Close()
@@ -172,7 +172,7 @@ func TestAnAdoptedDivertMapKeepsItsSize(t *testing.T) {
 	x := lone(t)
 	f := families[0]
 	x.open(Options{MaxDivert: 2048})
-	if err := x.g.Divert(stray(f), f.session, x.mac); err != nil {
+	if err := x.g.Divert(stray(f), f.session, x.mac, 0); err != nil {
 		t.Fatal(err)
 	}
 	x.g.Close()
@@ -219,12 +219,22 @@ func foreign(t testing.TB, name string, divert *ebpf.MapSpec) *ebpf.Program {
 }
 
 func TestMapsOfAnotherLayoutAreLeftBehind(t *testing.T) {
-	for _, force := range both {
-		t.Run(fmt.Sprintf("clsact %v", force), func(t *testing.T) {
+	for _, c := range []struct {
+		force      bool
+		key, value uint32
+		says       string
+	}{
+		{false, 44, 16, "44"},
+		{true, 44, 16, "44"},
+		{false, 40, 8, "8"}, // before diversions had owners
+		{true, 40, 8, "8"},
+	} {
+		t.Run(fmt.Sprintf("clsact %v, key %d, value %d", c.force, c.key, c.value), func(t *testing.T) {
+			force := c.force
 			x := lone(t)
 			ifindex := mustIndex(t, x.NS, "eth0")
 			old := foreign(t, programName, &ebpf.MapSpec{
-				Name: guardMapShuntDivert, Type: ebpf.LRUHash, KeySize: 44, ValueSize: 8, MaxEntries: 1024,
+				Name: guardMapShuntDivert, Type: ebpf.LRUHash, KeySize: c.key, ValueSize: c.value, MaxEntries: 1024,
 			})
 			x.Do(func() error {
 				if force {
@@ -234,13 +244,13 @@ func TestMapsOfAnotherLayoutAreLeftBehind(t *testing.T) {
 			})
 			var log bytes.Buffer
 			x.open(Options{MaxDivert: 1024, ForceClsact: force, Log: slog.New(slog.NewTextHandler(&log, nil))})
-			if !strings.Contains(log.String(), "left behind") || !strings.Contains(log.String(), "44") {
+			if !strings.Contains(log.String(), "left behind") || !strings.Contains(log.String(), c.says) {
 				t.Errorf("logged %s", &log)
 			}
 			if tcx, clsact := x.attached(); tcx+clsact != 1 {
 				t.Errorf("%d and %d guards are attached", tcx, clsact)
 			}
-			if err := x.g.Divert(stray(families[1]), families[1].session, x.mac); err != nil {
+			if err := x.g.Divert(stray(families[1]), families[1].session, x.mac, 0); err != nil {
 				t.Error(err)
 			}
 		})
@@ -312,7 +322,7 @@ func TestAdoptionDoesNotInterruptTransfers(t *testing.T) {
 			f := families[0]
 			n := newLAN(t, Options{MaxDivert: 1024, ForceClsact: force})
 			s := n.sessionAt(n.b, f)
-			if err := n.a.g.Divert(s.peer, f.session, n.b.mac); err != nil {
+			if err := n.a.g.Divert(s.peer, f.session, n.b.mac, 0); err != nil {
 				t.Fatal(err)
 			}
 			n.steer(n.a)

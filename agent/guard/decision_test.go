@@ -178,7 +178,7 @@ func TestEachPacketMeetsItsDecision(t *testing.T) {
 					s.dst = f.orphan
 				}
 				if c.divertTo != nil {
-					if err := w.at.g.Divert(s.src, s.dst, c.divertTo(n).mac); err != nil {
+					if err := w.at.g.Divert(s.src, s.dst, c.divertTo(n).mac, 0); err != nil {
 						t.Fatal(err)
 					}
 				}

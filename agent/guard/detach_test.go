@@ -11,7 +11,7 @@ func TestDetachLeavesNothing(t *testing.T) {
 		t.Run(fmt.Sprintf("clsact %v", force), func(t *testing.T) {
 			x := lone(t)
 			x.open(Options{MaxDivert: 1024, ForceClsact: force})
-			if err := x.g.Divert(stray(families[0]), families[0].session, x.mac); err != nil {
+			if err := x.g.Divert(stray(families[0]), families[0].session, x.mac, 0); err != nil {
 				t.Fatal(err)
 			}
 			if err := x.g.Detach(); err != nil { // on a thread in another namespace

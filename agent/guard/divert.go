@@ -1,7 +1,6 @@
 package guard
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -18,8 +17,8 @@ type (
 	// flowKey is struct flow: client and session address IPv4-mapped, client
 	// and session port in network order, zeros.
 	flowKey [40]byte
-	// nextHop is struct next_hop: a MAC, zeros.
-	nextHop [8]byte
+	// nextHop is struct next_hop: a MAC, zeros, the owner in host order.
+	nextHop [16]byte
 )
 
 func newFlowKey(client, session netip.AddrPort) (k flowKey, err error) {
@@ -35,23 +34,42 @@ func newFlowKey(client, session netip.AddrPort) (k flowKey, err error) {
 	return k, nil
 }
 
+// ends returns what newFlowKey was given, IPv4-mapped addresses unmapped.
+func (k *flowKey) ends() (client, session netip.AddrPort) {
+	return netip.AddrPortFrom(netip.AddrFrom16([16]byte(k[0:16])).Unmap(), binary.BigEndian.Uint16(k[32:])),
+		netip.AddrPortFrom(netip.AddrFrom16([16]byte(k[16:32])).Unmap(), binary.BigEndian.Uint16(k[34:]))
+}
+
+func newNextHop(mac net.HardwareAddr, owner uint64) (h nextHop, err error) {
+	if len(mac) != 6 {
+		return h, fmt.Errorf("MAC %q does not have 6 bytes", mac)
+	}
+	copy(h[:], mac)
+	binary.NativeEndian.PutUint64(h[8:], owner)
+	return h, nil
+}
+
 func (h *nextHop) mac() net.HardwareAddr { return h[:6] }
+func (h *nextHop) owner() uint64         { return binary.NativeEndian.Uint64(h[8:]) }
 
 // Divert forwards the packets of a connection to the node with this MAC from
 // now on: a packet that enters the interface after Divert has returned is
 // forwarded. A diversion lasts until Undivert, a SYN of the same connection,
 // or, when there are more than Options.MaxDivert, until it is among those that
-// no packet has used for longest. It replaces an earlier one.
-func (g *Guard) Divert(client, session netip.AddrPort, mac net.HardwareAddr) error {
+// no packet has used for longest. It replaces an earlier one, whoever owns that.
+//
+// The owner says who may end the diversion through Release: a number of the
+// caller's, such as that of the hand-off; 0 is nobody in particular. It is kept
+// in the kernel, with the diversion.
+func (g *Guard) Divert(client, session netip.AddrPort, mac net.HardwareAddr, owner uint64) error {
 	key, err := newFlowKey(client, session)
-	if err == nil && len(mac) != 6 {
-		err = fmt.Errorf("MAC %q does not have 6 bytes", mac)
+	var hop nextHop
+	if err == nil {
+		hop, err = newNextHop(mac, owner)
 	}
 	if err != nil {
 		return fmt.Errorf("divert %s to %s: %w", client, session, err)
 	}
-	var hop nextHop
-	copy(hop[:], mac)
 	g.diverting.RLock()
 	err = g.divert.Put(unsafe.Pointer(&key), unsafe.Pointer(&hop))
 	g.diverting.RUnlock()
@@ -61,7 +79,7 @@ func (g *Guard) Divert(client, session netip.AddrPort, mac net.HardwareAddr) err
 	return nil
 }
 
-// Undivert ends the diversion of a connection, if there is one.
+// Undivert ends the diversion of a connection, if there is one, whoever owns it.
 func (g *Guard) Undivert(client, session netip.AddrPort) error {
 	key, err := newFlowKey(client, session)
 	if err != nil {
@@ -69,6 +87,26 @@ func (g *Guard) Undivert(client, session netip.AddrPort) error {
 	}
 	if err := g.divert.Delete(unsafe.Pointer(&key)); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 		return fmt.Errorf("undivert %s to %s in the guard on %s: %w", client, session, g.name, err)
+	}
+	return nil
+}
+
+// Release ends the diversion of a connection if it has this owner: one that a
+// later hand-off of the same connection, or of a later connection with the same
+// addresses and ports, has put in its place stays. Owner 0, in the diversion or
+// given, fits any. It is nil, too, if there is nothing to end.
+//
+// It is atomic against Divert of this process.
+func (g *Guard) Release(client, session netip.AddrPort, owner uint64) error {
+	key, err := newFlowKey(client, session)
+	if err != nil {
+		return fmt.Errorf("release the diversion of %s to %s: %w", client, session, err)
+	}
+	_, err = g.undivertIf(&key, func(now *nextHop) bool {
+		return owner == 0 || now.owner() == 0 || now.owner() == owner
+	})
+	if err != nil {
+		return fmt.Errorf("release the diversion of %s to %s in the guard on %s: %w", client, session, g.name, err)
 	}
 	return nil
 }
@@ -89,58 +127,4 @@ func (g *Guard) Diverted(client, session netip.AddrPort) (mac net.HardwareAddr, 
 		return nil, false, fmt.Errorf("look up the diversion of %s to %s in the guard on %s: %w", client, session, g.name, err)
 	}
 	return hop.mac(), true, nil
-}
-
-// UndivertNode ends all diversions to the node with this MAC, because it is
-// dead, and returns how many there were. Diversions made to it meanwhile may
-// remain.
-func (g *Guard) UndivertNode(mac net.HardwareAddr) (int, error) {
-	const chunk = 4096 // more than one bucket of the map can hold
-	var (
-		cursor ebpf.MapBatchCursor
-		keys   = make([]flowKey, chunk)
-		hops   = make([]nextHop, chunk)
-		n      int
-	)
-	for {
-		got, err := g.divert.BatchLookup(&cursor, keys, hops, nil)
-		last := errors.Is(err, ebpf.ErrKeyNotExist)
-		if err != nil && !last {
-			return n, fmt.Errorf("list the diversions to %s in the guard on %s: %w", mac, g.name, err)
-		}
-		for i := range got {
-			if !bytes.Equal(hops[i].mac(), mac) {
-				continue
-			}
-			gone, err := g.undivertIf(&keys[i], hops[i])
-			if err != nil {
-				return n, fmt.Errorf("end the diversions to %s in the guard on %s: %w", mac, g.name, err)
-			}
-			if gone {
-				n++
-			}
-		}
-		if last {
-			return n, nil
-		}
-	}
-}
-
-// undivertIf ends a diversion if it still goes to hop: Divert may have changed
-// it since it was listed, and cannot while this looks again.
-func (g *Guard) undivertIf(key *flowKey, hop nextHop) (bool, error) {
-	g.diverting.Lock()
-	defer g.diverting.Unlock()
-	var now nextHop
-	err := g.divert.Lookup(unsafe.Pointer(key), unsafe.Pointer(&now))
-	if err == nil && now != hop {
-		return false, nil
-	}
-	if err == nil {
-		err = g.divert.Delete(unsafe.Pointer(key))
-	}
-	if errors.Is(err, ebpf.ErrKeyNotExist) {
-		return false, nil
-	}
-	return err == nil, err
 }

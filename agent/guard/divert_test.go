@@ -27,7 +27,7 @@ func TestDiversionsBeyondTheRoomReplaceOldOnes(t *testing.T) {
 	x.open(Options{MaxDivert: 1024})
 	for i := range 10000 {
 		c, s := peer(i)
-		if err := x.g.Divert(c, s, x.mac); err != nil {
+		if err := x.g.Divert(c, s, x.mac, 0); err != nil {
 			t.Fatal(err)
 		}
 		if _, ok, err := x.g.Diverted(c, s); !ok || err != nil {
@@ -47,7 +47,7 @@ func TestMappedAddressesAreIPv4(t *testing.T) {
 	mapped := func(a netip.AddrPort) netip.AddrPort {
 		return netip.AddrPortFrom(netip.AddrFrom16(a.Addr().As16()), a.Port())
 	}
-	if err := x.g.Divert(mapped(client), session, x.mac); err != nil {
+	if err := x.g.Divert(mapped(client), session, x.mac, 0); err != nil {
 		t.Fatal(err)
 	}
 	if _, ok, err := x.g.Diverted(client, mapped(session)); !ok || err != nil {
@@ -70,7 +70,7 @@ func TestUndivertNodeEndsTheDiversionsToOneNode(t *testing.T) {
 	const each = 5000 // more than one batch
 	for i := range 2 * each {
 		c, s := peer(i)
-		if err := x.g.Divert(c, s, []net.HardwareAddr{dead, alive}[i/2%2]); err != nil {
+		if err := x.g.Divert(c, s, []net.HardwareAddr{dead, alive}[i/2%2], 0); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -104,7 +104,7 @@ func TestWhatCannotBeDivertedIsRefused(t *testing.T) {
 		{c4, s4, nil},
 		{c4, s4, make(net.HardwareAddr, 8)},
 	} {
-		if err := x.g.Divert(c.client, c.session, c.mac); err == nil {
+		if err := x.g.Divert(c.client, c.session, c.mac, 0); err == nil {
 			t.Errorf("Divert(%s, %s, %s) succeeded", c.client, c.session, c.mac)
 		}
 	}
@@ -174,7 +174,7 @@ func BenchmarkDivert(b *testing.B) {
 	runtime.GC()
 	b.ReportAllocs()
 	for b.Loop() {
-		if err := x.g.Divert(c, s, x.mac); err != nil {
+		if err := x.g.Divert(c, s, x.mac, 0); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -185,7 +185,7 @@ func BenchmarkUndivertNode(b *testing.B) {
 	x.open(Options{})
 	for i := range 50000 {
 		c, s := peer(i)
-		if err := x.g.Divert(c, s, x.mac); err != nil {
+		if err := x.g.Divert(c, s, x.mac, 0); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -53,9 +53,11 @@ struct flow {
 	u32 zero;
 };
 
+// The owner is user space's: the hand-off that made the diversion.
 struct next_hop {
 	u8 mac[6];
 	u16 zero;
+	u64 owner;
 };
 
 struct home {

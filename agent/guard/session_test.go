@@ -132,7 +132,7 @@ func TestADivertedTransferArrivesWhole(t *testing.T) {
 			t.Run(fmt.Sprintf("%s clsact %v", f.name, force), func(t *testing.T) {
 				n := newLAN(t, Options{MaxDivert: 1024, ForceClsact: force})
 				s := n.sessionAt(n.b, f)
-				if err := n.a.g.Divert(s.peer, f.session, n.b.mac); err != nil {
+				if err := n.a.g.Divert(s.peer, f.session, n.b.mac, 0); err != nil {
 					t.Fatal(err)
 				}
 				n.steer(n.a)
@@ -163,7 +163,7 @@ func TestPacketsSteeredToTheWrongNodeFindTheSessionThroughHome(t *testing.T) {
 		t.Run(f.name, func(t *testing.T) {
 			n := newLAN(t, Options{MaxDivert: 1024})
 			s := n.sessionAt(n.b, f)
-			if err := n.a.g.Divert(s.peer, f.session, n.b.mac); err != nil {
+			if err := n.a.g.Divert(s.peer, f.session, n.b.mac, 0); err != nil {
 				t.Fatal(err)
 			}
 			n.steer(n.c) // c to a to b
@@ -183,7 +183,7 @@ func TestUndivertEndsADiversion(t *testing.T) {
 			n := newLAN(t, Options{MaxDivert: 1024})
 			s := n.sessionAt(n.a, f) // the copy that stays when a hand-off is rolled back
 			n.setHome(n.a, n.a)
-			if err := n.a.g.Divert(s.peer, f.session, n.b.mac); err != nil {
+			if err := n.a.g.Divert(s.peer, f.session, n.b.mac, 0); err != nil {
 				t.Fatal(err)
 			}
 			if _, err := s.client.Write([]byte("x")); err != nil {
@@ -309,7 +309,7 @@ func TestAClientThatReusesAPortReachesHomeAgain(t *testing.T) {
 		t.Run(f.name, func(t *testing.T) {
 			n := newLAN(t, Options{MaxDivert: 1024})
 			peer := netip.AddrPortFrom(f.client, 5555)
-			if err := n.a.g.Divert(peer, f.session, n.b.mac); err != nil {
+			if err := n.a.g.Divert(peer, f.session, n.b.mac, 0); err != nil {
 				t.Fatal(err)
 			}
 			l := listen(t, n.a, ":80")
@@ -346,7 +346,7 @@ func TestACircleOfDiversionsEnds(t *testing.T) {
 		t.Run(f.name, func(t *testing.T) {
 			n := newLAN(t, Options{MaxDivert: 1024})
 			for from, to := range map[*node]*node{n.a: n.b, n.b: n.c, n.c: n.a} {
-				if err := from.g.Divert(stray(f), f.session, to.mac); err != nil {
+				if err := from.g.Divert(stray(f), f.session, to.mac, 0); err != nil {
 					t.Fatal(err)
 				}
 			}
