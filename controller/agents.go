@@ -64,22 +64,23 @@ func (a *agent) Leave() {
 }
 
 // Steer sends a session's packets to a node and answers when the switch has it.
-func (a *agent) Steer(id string, e api.Ends, toNode string, clientSeq, clientAck uint32) {
-	done := a.answer(id)
+func (a *agent) Steer(m *shuntv1.Steer, e api.Ends) {
+	done := a.answer(m.Id)
 	s, ok := a.c.view.Load().session(e.Client, e.Local)
 	if !ok {
 		done(fmt.Errorf("session address %v is leased to nobody; the service or dispatcher was removed", e.Local))
 		return
 	}
-	if n, ok := a.c.nodes.Get(toNode); !ok || !n.Usable() {
-		done(fmt.Errorf("node %.80q is not connected to the controller", toNode))
+	if n, ok := a.c.nodes.Get(m.ToNode); !ok || !n.Usable() {
+		done(fmt.Errorf("node %.80q is not connected to the controller", m.ToNode))
 		return
 	}
-	s.ID, s.Node, s.ClientSeq, s.ClientAck = id, toNode, clientSeq, clientAck
+	s.ID, s.Origin, s.Hop = m.Id, m.Origin, m.Hop
+	s.Node, s.ClientSeq, s.ClientAck = m.ToNode, m.ClientSeq, m.ClientAck
 	a.c.mu.Lock()
 	defer a.c.mu.Unlock()
 	effects, err := a.c.sessions.Steer(time.Now(), s)
-	if err != nil {
+	if err != nil || len(effects) == 0 { // a later hand-off was heard of first
 		done(err)
 		return
 	}
@@ -113,14 +114,15 @@ func (a *agent) answer(id string) func(error) {
 }
 
 // Ended notes the end of a session on this node.
-func (a *agent) Ended(id string, e api.Ends) {
+func (a *agent) Ended(m *shuntv1.Ended, e api.Ends) {
 	s, ok := a.c.view.Load().session(e.Client, e.Local)
 	if !ok {
 		return
 	}
 	a.c.mu.Lock()
 	defer a.c.mu.Unlock()
-	a.c.perform(a.c.sessions.Ended(time.Now(), a.name, id, s.Key()), nil)
+	s.Node, s.ID, s.Origin = a.name, m.Id, m.Origin
+	a.c.perform(a.c.sessions.Ended(time.Now(), s), nil)
 }
 
 // Sync takes the list of what the node's kernel holds.

@@ -112,6 +112,7 @@ func (v *view) addService(s config.Service, addresses map[leases.Key]netip.Addr,
 		MaxHeadBytes:    uint32(s.MaxHead),
 		HeadTimeoutMs:   uint32(s.HeadTimeout.Milliseconds()),
 		ImportTimeoutMs: uint32(s.ImportTimeout.Milliseconds()),
+		SteerAfterMs:    uint32(s.SteerAfter.Milliseconds()),
 	}
 	t := fabric.Service{Name: s.Name, Port: s.Port, VIPs: s.VIPs}
 	for _, a := range s.VIPs {

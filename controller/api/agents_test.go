@@ -59,13 +59,13 @@ type seat struct {
 }
 
 func (s seat) Sync(q uint64, held []Held) { s.note("%s sync %d %v", s.name, q, held) }
-func (s seat) Steer(id string, e Ends, to string, seq, ack uint32) {
-	s.note("%s steer %s %v to %s %d %d", s.name, id, e, to, seq, ack)
+func (s seat) Steer(m *shuntv1.Steer, e Ends) {
+	s.note("%s steer %s %v to %s %d %d", s.name, m.Id, e, m.ToNode, m.ClientSeq, m.ClientAck)
 }
-func (s seat) Unsteer(id string, e Ends)  { s.note("%s unsteer %s %v", s.name, id, e) }
-func (s seat) Ended(id string, e Ends)    { s.note("%s ended %q %v", s.name, id, e) }
-func (s seat) Handoff(h *shuntv1.Handoff) { s.note("%s handoff %s", s.name, h.Id) }
-func (s seat) Leave()                     { s.note("%s leave", s.name) }
+func (s seat) Unsteer(id string, e Ends)      { s.note("%s unsteer %s %v", s.name, id, e) }
+func (s seat) Ended(m *shuntv1.Ended, e Ends) { s.note("%s ended %q %v", s.name, m.Id, e) }
+func (s seat) Handoff(h *shuntv1.Handoff)     { s.note("%s handoff %s", s.name, h.Id) }
+func (s seat) Leave()                         { s.note("%s leave", s.name) }
 func (s seat) Report(apps []registry.Application, r *shuntv1.Report) {
 	s.note("%s report %v %d", s.name, apps, r.RequestsProxied)
 }

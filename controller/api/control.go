@@ -34,9 +34,11 @@ type Agents interface {
 // called in the order of the messages, one at a time; Leave is the last.
 type Agent interface {
 	Sync(query uint64, held []Held)
-	Steer(id string, e Ends, toNode string, clientSeq, clientAck uint32)
+	// Steer gets a message whose session is e.
+	Steer(m *shuntv1.Steer, e Ends)
 	Unsteer(id string, e Ends)
-	Ended(id string, e Ends)
+	// Ended gets a message whose session is e.
+	Ended(m *shuntv1.Ended, e Ends)
 	Handoff(record *shuntv1.Handoff)
 	Report(apps []registry.Application, report *shuntv1.Report)
 	Leave()
@@ -138,7 +140,10 @@ func (r *receiver) handle(m *shuntv1.AttachRequest) error {
 		if err != nil {
 			return fmt.Errorf("message Steer: %w", err)
 		}
-		r.agent.Steer(m.Steer.Id, e, m.Steer.ToNode, m.Steer.ClientSeq, m.Steer.ClientAck)
+		if n := len(m.Steer.Origin); n > registry.MaxID {
+			return fmt.Errorf("message Steer: origin has %d octets, at most %d are taken", n, registry.MaxID)
+		}
+		r.agent.Steer(m.Steer, e)
 	case *shuntv1.AttachRequest_Unsteer:
 		e, err := parseEnds(m.Unsteer.GetId(), m.Unsteer.GetSession())
 		if err != nil {
@@ -147,13 +152,13 @@ func (r *receiver) handle(m *shuntv1.AttachRequest) error {
 		r.agent.Unsteer(m.Unsteer.Id, e)
 	case *shuntv1.AttachRequest_Ended:
 		e, err := endsOf(m.Ended.GetSession())
-		if n := len(m.Ended.GetId()); err == nil && n > registry.MaxID {
+		if n := max(len(m.Ended.GetId()), len(m.Ended.GetOrigin())); err == nil && n > registry.MaxID {
 			err = fmt.Errorf("hand-off's id has %d octets, at most %d are taken", n, registry.MaxID)
 		}
 		if err != nil {
 			return fmt.Errorf("message Ended: %w", err)
 		}
-		r.agent.Ended(m.Ended.Id, e)
+		r.agent.Ended(m.Ended, e)
 	case *shuntv1.AttachRequest_Handoff:
 		if err := registry.CheckHandoff(m.Handoff); err != nil {
 			return err

@@ -99,6 +99,9 @@ type Service struct {
 	HeadTimeout time.Duration
 	// ImportTimeout is what a server has to import a session.
 	ImportTimeout time.Duration
+	// SteerAfter is how long a session must have lived on its server before the
+	// switch is told of it; 0: it is told at once.
+	SteerAfter time.Duration
 }
 
 // Defaults of what a file may leave out.
@@ -110,6 +113,7 @@ const (
 	DefaultMaxHead       = 16384
 	DefaultHeadTimeout   = 10 * time.Second
 	DefaultImportTimeout = time.Second
+	DefaultSteerAfter    = 20 * time.Millisecond
 )
 
 // Load reads the file at path. The error is a yamlconf.Errors unless the file

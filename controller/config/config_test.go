@@ -54,11 +54,11 @@ func TestAFullFileIsReadAsWritten(t *testing.T) {
 			{
 				Name: "web", VIPs: []netip.Addr{a("10.10.0.80"), a("fd10::80")}, Port: 80,
 				Dispatchers: []string{"dispatcher1"}, Servers: []string{"server2", "server1"},
-				MaxHead: 32768, HeadTimeout: 5 * time.Second, ImportTimeout: 500 * time.Millisecond,
+				MaxHead: 32768, HeadTimeout: 5 * time.Second, ImportTimeout: 500 * time.Millisecond, SteerAfter: 0,
 			},
 			{
 				Name: "files", VIPs: []netip.Addr{a("10.10.0.81")}, Port: 80,
-				MaxHead: DefaultMaxHead, HeadTimeout: DefaultHeadTimeout, ImportTimeout: DefaultImportTimeout,
+				MaxHead: DefaultMaxHead, HeadTimeout: DefaultHeadTimeout, ImportTimeout: DefaultImportTimeout, SteerAfter: DefaultSteerAfter,
 			},
 		},
 	}

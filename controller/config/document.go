@@ -49,12 +49,12 @@ type routeDoc struct {
 }
 
 type serviceDoc struct {
-	name                       conf.At[string]
-	vips                       []conf.At[netip.Addr]
-	port                       conf.At[uint16]
-	dispatchers, servers       []conf.At[string]
-	maxHead                    conf.At[int]
-	headTimeout, importTimeout conf.At[time.Duration]
+	name                                   conf.At[string]
+	vips                                   []conf.At[netip.Addr]
+	port                                   conf.At[uint16]
+	dispatchers, servers                   []conf.At[string]
+	maxHead                                conf.At[int]
+	headTimeout, importTimeout, steerAfter conf.At[time.Duration]
 }
 
 // document reads the tree's values; relations between them are check's.
@@ -130,7 +130,8 @@ func (r *reader) serviceDoc(n *yaml.Node) *serviceDoc {
 		conf.Optional("servers", conf.Scalars(r.Reader, "server", &s.servers, conf.Name)),
 		conf.Optional("max_head", conf.Scalar(r.Reader, "max_head", &s.maxHead, parseMaxHead)),
 		conf.Optional("head_timeout", conf.Scalar(r.Reader, "head_timeout", &s.headTimeout, conf.Between(10*time.Millisecond, 10*time.Minute))),
-		conf.Optional("import_timeout", conf.Scalar(r.Reader, "import_timeout", &s.importTimeout, conf.Between(10*time.Millisecond, time.Minute))))
+		conf.Optional("import_timeout", conf.Scalar(r.Reader, "import_timeout", &s.importTimeout, conf.Between(10*time.Millisecond, time.Minute))),
+		conf.Optional("steer_after", conf.Scalar(r.Reader, "steer_after", &s.steerAfter, conf.Between(0, time.Minute))))
 	return s
 }
 
@@ -159,6 +160,7 @@ func (d *document) config() Config {
 			MaxHead:       s.maxHead.Or(DefaultMaxHead),
 			HeadTimeout:   s.headTimeout.Or(DefaultHeadTimeout),
 			ImportTimeout: s.importTimeout.Or(DefaultImportTimeout),
+			SteerAfter:    s.steerAfter.Or(DefaultSteerAfter),
 		})
 	}
 	return c

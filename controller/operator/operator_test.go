@@ -60,7 +60,7 @@ func (c controller) ListServices(context.Context, *shuntv1.ListServicesRequest) 
 	return &shuntv1.ListServicesResponse{Services: []*shuntv1.Service{{
 		Name: "web", Vips: []*shuntv1.Endpoint{{Address: []byte{10, 10, 0, 80}, Port: 80}}, Servers: []string{"server1"},
 		Leases:       []*shuntv1.Lease{{Dispatcher: "dispatcher1", Local: v4.Local, Vip: &shuntv1.Endpoint{Address: []byte{10, 10, 0, 80}, Port: 80}}},
-		MaxHeadBytes: 16384, HeadTimeoutMs: 10000, ImportTimeoutMs: 1000,
+		MaxHeadBytes: 16384, HeadTimeoutMs: 10000, ImportTimeoutMs: 1000, SteerAfterMs: 20,
 	}}}, nil
 }
 

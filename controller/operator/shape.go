@@ -58,6 +58,7 @@ type (
 		MaxHeadBytes    uint32   `json:"max_head_bytes"`
 		HeadTimeoutMS   uint32   `json:"head_timeout_ms"`
 		ImportTimeoutMS uint32   `json:"import_timeout_ms"`
+		SteerAfterMS    uint32   `json:"steer_after_ms"`
 	}
 	// Lease is a session address.
 	Lease struct {
@@ -195,7 +196,7 @@ func serviceOf(s *shuntv1.Service) Service {
 		Leases: each(s.Leases, func(l *shuntv1.Lease) Lease {
 			return Lease{l.Dispatcher, endpoint(l.Local), endpoint(l.Vip)}
 		}),
-		MaxHeadBytes: s.MaxHeadBytes, HeadTimeoutMS: s.HeadTimeoutMs, ImportTimeoutMS: s.ImportTimeoutMs,
+		MaxHeadBytes: s.MaxHeadBytes, HeadTimeoutMS: s.HeadTimeoutMs, ImportTimeoutMS: s.ImportTimeoutMs, SteerAfterMS: s.SteerAfterMs,
 	}
 }
 

@@ -11,7 +11,11 @@ type Key struct{ Client, VIP netip.AddrPort }
 // Session is a session and where its packets are to go.
 type Session struct {
 	// ID is the hand-off that brought it to Node; empty if it was found there.
-	ID          string
+	ID string
+	// Origin is the hand-off by which it left its home, and Hop how many came
+	// after that one; empty and 0 if it was found.
+	Origin      string
+	Hop         uint32
 	Client, VIP netip.AddrPort
 	// Local is the session address with the service's port.
 	Local   netip.AddrPort
@@ -38,7 +42,8 @@ const (
 	Unsteer
 	// End: the session is over; packets may linger.
 	End
-	// Release: Session.Home has to forget the diversion.
+	// Release: Session.Home has to forget the diversion that Session.Origin made,
+	// or any if that is empty.
 	Release
 	// Query: Node has to list its sessions.
 	Query

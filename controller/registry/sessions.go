@@ -63,9 +63,14 @@ func NewSessions(t Timing) *Sessions {
 }
 
 // Steer notes that a hand-off sends s to s.Node. If that is its home, the
-// session is not steered any more. The error wraps ErrFull.
+// session is not steered any more. There are no effects if a later hand-off of
+// the same session was noted before: the nodes that it passes through speak
+// over different streams. The error wraps ErrFull.
 func (t *Sessions) Steer(now time.Time, s Session) ([]Effect, error) {
 	old := t.table[s.Key()]
+	if old != nil && s.Origin != "" && old.Origin == s.Origin && s.Hop < old.Hop {
+		return nil, nil
+	}
 	if old == nil && len(t.table) >= t.limit {
 		return nil, fmt.Errorf("steer session of %v: %w, the controller tracks at most %d", s.Client, ErrFull, t.limit)
 	}
@@ -139,20 +144,26 @@ func (t *Sessions) Unsteer(s Session) []Effect {
 	return []Effect{{Action: Unsteer, Session: s}}
 }
 
-// Ended notes that the socket that the hand-off id brought to node is gone; the
-// id is empty if the agent was restarted since. For a session that is elsewhere
-// by now it means nothing.
-func (t *Sessions) Ended(now time.Time, node, id string, k Key) []Effect {
-	e := t.table[k]
-	switch here := e != nil && e.Node == node; {
+// Ended notes that the socket that the hand-off s.ID brought to s.Node is gone;
+// the id is empty if the agent was restarted since. For a session that is
+// elsewhere by now it means nothing. One that was never steered, because it was
+// over so soon, leaves a diversion at its home.
+func (t *Sessions) Ended(now time.Time, s Session) []Effect {
+	e := t.table[s.Key()]
+	switch here := e != nil && e.Node == s.Node; {
 	case here && e.ending:
-	case here && (e.ID == id || e.ID == ""):
+	case here && (e.ID == s.ID || e.ID == ""):
 		return t.end(now, e)
-	case here && id == "":
+	case here && s.ID == "":
 		// Meant, or an earlier session of the same ends: the list will tell.
-		t.verify(node, now.Add(t.timing.Settle))
-	case id != "" && len(t.early) < maxEarly:
-		t.early[id] = now
+		t.verify(s.Node, now.Add(t.timing.Settle))
+	case s.ID != "":
+		if len(t.early) < maxEarly {
+			t.early[s.ID] = now
+		}
+		if s.Origin != "" && len(t.linger) < maxSessions {
+			t.linger = append(t.linger, lingering{now.Add(t.timing.Linger), &entry{Session: s, since: now, ending: true}})
+		}
 	}
 	return nil
 }
@@ -238,8 +249,15 @@ func (t *Sessions) Tick(now time.Time) (effects []Effect) {
 func (t *Sessions) release(now time.Time) (effects []Effect) {
 	due := 0
 	for ; due < len(t.linger) && !now.Before(t.linger[due].at); due++ {
-		if e := t.linger[due].e; t.table[e.Key()] == e {
+		e := t.linger[due].e
+		present := t.table[e.Key()]
+		switch {
+		case present == e:
 			t.drop(e)
+			effects = append(effects, Effect{Action: Release, Session: e.Session})
+		case e.Origin != "" && (present == nil || present.Origin != e.Origin):
+			// Never steered, or its ends are used again; its home can tell the
+			// diversions apart.
 			effects = append(effects, Effect{Action: Release, Session: e.Session})
 		}
 	}

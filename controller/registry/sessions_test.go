@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -67,16 +68,28 @@ func play(t *testing.T, table *Sessions, f []string) string {
 	now := epoch.Add(after)
 	var effects []Effect
 	switch event, args := f[1], f[2:]; event {
-	case "steer": // HANDOFF CLIENT NODE
+	case "steer": // HANDOFF CLIENT NODE [ORIGIN HOP]
 		s := sessionOf(args[1])
 		s.ID, s.Node = args[0], args[2]
+		if len(args) > 3 {
+			hop, err := strconv.ParseUint(args[4], 10, 32)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.Origin, s.Hop = args[3], uint32(hop)
+		}
 		effects, err = table.Steer(now, s)
 	case "unsteer": // HANDOFF CLIENT
 		s := sessionOf(args[1])
 		s.ID = args[0]
 		effects = table.Unsteer(s)
-	case "ended": // NODE HANDOFF|- CLIENT
-		effects = table.Ended(now, args[0], strings.TrimPrefix(args[1], "-"), sessionOf(args[2]).Key())
+	case "ended": // NODE HANDOFF|- CLIENT [ORIGIN]
+		s := sessionOf(args[2])
+		s.Node, s.ID = args[0], strings.TrimPrefix(args[1], "-")
+		if len(args) > 3 {
+			s.Origin = args[3]
+		}
+		effects = table.Ended(now, s)
 	case "list": // NODE ASKED CLIENT…
 		asked, err := time.ParseDuration(args[1])
 		if err != nil {
@@ -116,7 +129,11 @@ func play(t *testing.T, table *Sessions, f []string) string {
 		case Unsteer:
 			lines = append(lines, fmt.Sprintf("unsteer %v by %q\n", s.Client, s.ID))
 		case Release:
-			lines = append(lines, fmt.Sprintf("release %v at %s\n", s.Client, s.Home))
+			of := ""
+			if s.Origin != "" {
+				of = " of " + s.Origin
+			}
+			lines = append(lines, fmt.Sprintf("release %v at %s%s\n", s.Client, s.Home, of))
 		default:
 			lines = append(lines, fmt.Sprintln(e.Action, s.Client))
 		}
@@ -182,7 +199,9 @@ func TestTheTableIsBounded(t *testing.T) {
 func TestEarlyEndsAreBounded(t *testing.T) {
 	table := NewSessions(DefaultTiming)
 	for i := range maxEarly + 10 {
-		table.Ended(epoch, "server1", fmt.Sprint("h", i), sessionOf("10.0.0.1:1").Key())
+		s := sessionOf("10.0.0.1:1")
+		s.Node, s.ID = "server1", fmt.Sprint("h", i)
+		table.Ended(epoch, s)
 	}
 	if len(table.early) != maxEarly {
 		t.Errorf("%d early ends are remembered, want %d", len(table.early), maxEarly)
