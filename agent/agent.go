@@ -28,6 +28,7 @@ import (
 	"github.com/shunt-sdn/shunt/agent/peer"
 	"github.com/shunt-sdn/shunt/agent/server"
 	"github.com/shunt-sdn/shunt/agent/sockdiag"
+	"github.com/shunt-sdn/shunt/internal/sdnotify"
 	shuntv1 "github.com/shunt-sdn/shunt/proto/shunt/v1"
 )
 
@@ -135,6 +136,9 @@ func (a *agent) serve(ctx context.Context, creds credentials.TransportCredential
 	run("the stream to the controller", func() error { return a.control.Run(late) })
 	run("watch sockets", func() error { return watcher.Run(late, a.isSessionAddress, a.socketEvent) })
 	a.log.Info("agent is up", "interface", a.cfg.Interface, "mac", a.mac, "listen", l.Addr(), "version", a.version)
+	if err := sdnotify.Ready(); err != nil {
+		a.log.Warn("the service manager does not know that the agent is up", "err", err)
+	}
 
 	<-ctx.Done()
 	if a.dispatcher != nil {

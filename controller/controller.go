@@ -20,6 +20,7 @@ import (
 	"github.com/shunt-sdn/shunt/controller/config"
 	"github.com/shunt-sdn/shunt/controller/leases"
 	"github.com/shunt-sdn/shunt/controller/openflow"
+	"github.com/shunt-sdn/shunt/internal/sdnotify"
 )
 
 // Run runs the controller until ctx ends, which is a clean stop and returns
@@ -55,6 +56,9 @@ func run(ctx context.Context, cfg config.Config, log *slog.Logger, make func(*le
 	}
 	log.Info("controller is up", "grpc", l.network.Addr(), "operator", cfg.Listen.Operator, "openflow", cfg.Listen.OpenFlow,
 		"services", len(cfg.Services), "tls", !cfg.Insecure)
+	if err := sdnotify.Ready(); err != nil {
+		log.Warn("the service manager does not know that the controller is up", "err", err)
+	}
 	err = c.serve(ctx, l, certs)
 	log.Info("controller stopped", "err", err)
 	return err
@@ -83,6 +87,7 @@ func (c *cluster) serve(ctx context.Context, l *listeners, certs certificates) e
 	start("control switches", func(ctx context.Context) error { return c.switches.Run(ctx, l.openflow, certs.dialled) })
 	start("serve agents and operators", func(ctx context.Context) error { return server.Serve(ctx, l.network, l.operator) })
 	start("follow the cluster", func(ctx context.Context) error { c.run(ctx); return nil })
+	start("tell the service manager", func(ctx context.Context) error { sdnotify.Watch(ctx, c.alive); return nil })
 	<-ctx.Done()
 	for len(stages) > 0 {
 		last := stages[len(stages)-1]
@@ -94,6 +99,14 @@ func (c *cluster) serve(ctx context.Context, l *listeners, certs certificates) e
 		return cause
 	}
 	return nil
+}
+
+// alive returns once the locks that everything needs could be had.
+func (c *cluster) alive() {
+	c.refreshing.Lock()
+	defer c.refreshing.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
 }
 
 // stage is a part of the controller that runs in a goroutine.
