@@ -46,7 +46,7 @@ type agent struct {
 	attached   map[string]attach.Attachment
 	server     *server.Server
 	peers      *peer.Pool
-	dispatcher *dispatcher.Dispatcher // nil without the role
+	dispatcher *dispatcher.Dispatcher // without the role it dispatches no service, and only hands on
 	control    *control.Client
 
 	mu     sync.RWMutex // guards what follows
@@ -88,14 +88,13 @@ func Run(ctx context.Context, cfg config.Config, version string, log *slog.Logge
 	}
 	defer func() { err = errors.Join(err, a.detach()) }()
 	a.server = server.New(server.Options{
-		Attachments: a.attached, Undivert: a.guard.Undivert, Held: a.held, Ended: a.ended, Log: a.log,
+		Attachments: a.attached, Undivert: a.guard.Undivert, Held: a.held,
+		Ended: a.control.Ended, Steer: a.control.Steer, Counts: sockdiag.CountsOf, Node: cfg.Node, Log: a.log,
 	})
-	if cfg.Has(config.Dispatcher) {
-		a.dispatcher = dispatcher.New(dispatcher.Options{
-			Node: cfg.Node, Instance: a.instance, Guard: a.guard, Controller: a.control, Peers: a.peers,
-			Local: a.attached, Log: a.log,
-		})
-	}
+	a.dispatcher = dispatcher.New(dispatcher.Options{
+		Node: cfg.Node, Instance: a.instance, Guard: a.guard, Controller: a.control, Peers: a.peers,
+		Local: a.attached, Log: a.log,
+	})
 	if err := a.serve(ctx, serverCreds, watcher); err != nil {
 		return err
 	}
@@ -141,9 +140,7 @@ func (a *agent) serve(ctx context.Context, creds credentials.TransportCredential
 	}
 
 	<-ctx.Done()
-	if a.dispatcher != nil {
-		a.dispatcher.Close()
-	}
+	a.dispatcher.Close()
 	a.peers.Close()
 	s.Stop()
 	select {

@@ -67,10 +67,8 @@ func (a *agent) hello() *shuntv1.Hello {
 
 func (a *agent) report() *shuntv1.Report {
 	r := &shuntv1.Report{Applications: a.applications()}
-	if a.dispatcher != nil {
-		c := a.dispatcher.Counters()
-		r.RequestsProxied, r.RequestsRefused = c.Proxied, c.Refused
-	}
+	c := a.dispatcher.Counters()
+	r.RequestsProxied, r.RequestsRefused = c.Proxied, c.Refused
 	counters, err := a.guard.Counters()
 	if err != nil {
 		a.log.Warn("cannot read the guard's counters", "err", err)

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/shunt-sdn/shunt/agent/config"
+	"github.com/shunt-sdn/shunt/agent/dispatcher"
 	"github.com/shunt-sdn/shunt/agent/server"
 	"github.com/shunt-sdn/shunt/agent/sockdiag"
 	shuntv1 "github.com/shunt-sdn/shunt/proto/shunt/v1"
@@ -90,14 +92,12 @@ func (a *agent) sync(ctx context.Context) (*shuntv1.Sync, error) {
 	}
 	type ends struct{ client, local netip.AddrPort }
 	paths := make(map[ends]*shuntv1.HeldSession)
-	if a.dispatcher != nil {
-		for _, h := range a.dispatcher.Held() {
-			client, local, err := h.Session.Ends()
-			if err != nil {
-				return nil, fmt.Errorf("agent: %w", err)
-			}
-			paths[ends{client, local}] = h
+	for _, h := range a.dispatcher.Held() {
+		client, local, err := h.Session.Ends()
+		if err != nil {
+			return nil, fmt.Errorf("agent: %w", err)
 		}
+		paths[ends{client, local}] = h
 	}
 	s := &shuntv1.Sync{Sessions: make([]*shuntv1.HeldSession, 0, len(sockets))}
 	for _, k := range sockets {
@@ -113,18 +113,14 @@ func (a *agent) sync(ctx context.Context) (*shuntv1.Sync, error) {
 	return s, nil
 }
 
-// ended is told by the server's part that an imported session is over.
-func (a *agent) ended(id string, client, local netip.AddrPort) {
-	a.control.Ended(&shuntv1.Ended{Id: id, Session: shuntv1.SessionOf(client, local)})
-}
-
 // release forgets the diversion of a session that is over.
-func (a *agent) release(s *shuntv1.Session) {
-	client, local, err := s.Ends()
-	if err == nil && a.dispatcher != nil && a.dispatcher.Moving(client, local) {
-		return
-	}
-	if err == nil {
+func (a *agent) release(r *shuntv1.Release) {
+	client, local, err := r.Session.Ends()
+	switch {
+	case err != nil:
+	case r.Id != "":
+		err = a.guard.Release(client, local, dispatcher.Owner(r.Id))
+	case !a.dispatcher.Moving(client, local):
 		err = a.guard.Undivert(client, local)
 	}
 	if err != nil {
@@ -149,8 +145,8 @@ func (a *agent) apply(c *shuntv1.NodeConfig) {
 	if first {
 		a.adopt(context.Background())
 	}
-	if a.dispatcher != nil {
-		a.peers.Set(v.peers)
+	a.peers.Set(v.peers)
+	if a.cfg.Has(config.Dispatcher) {
 		err = errors.Join(err, a.dispatcher.Set(v.services))
 	}
 	if err != nil {

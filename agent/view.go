@@ -16,8 +16,9 @@ import (
 type view struct {
 	pools    []netip.Prefix
 	homes    map[netip.Addr]guard.Home
-	services []dispatcher.Service
-	peers    map[string]string // transfer endpoints by node
+	services []dispatcher.Service          // that this node dispatches
+	all      map[string]dispatcher.Service // by name
+	peers    map[string]string             // transfer endpoints by node
 }
 
 // Defaults of a service's limits, where the controller names none.
@@ -30,7 +31,7 @@ const (
 // viewOf checks a configuration as a whole: one that is wrong anywhere is not
 // applied at all.
 func viewOf(self string, c *shuntv1.NodeConfig) (view, error) {
-	v := view{homes: make(map[netip.Addr]guard.Home), peers: make(map[string]string)}
+	v := view{homes: make(map[netip.Addr]guard.Home), peers: make(map[string]string), all: make(map[string]dispatcher.Service)}
 	for _, s := range c.Pools {
 		p, err := netip.ParsePrefix(s)
 		if err != nil {
@@ -54,6 +55,7 @@ func viewOf(self string, c *shuntv1.NodeConfig) (view, error) {
 			MaxHead:       or(int(s.MaxHeadBytes), defaultMaxHead),
 			HeadTimeout:   or(time.Duration(s.HeadTimeoutMs)*time.Millisecond, defaultHeadTimeout),
 			ImportTimeout: or(time.Duration(s.ImportTimeoutMs)*time.Millisecond, defaultImportTimeout),
+			SteerAfter:    time.Duration(s.SteerAfterMs) * time.Millisecond,
 		}
 		for _, l := range s.Leases {
 			local, err := l.Local.AddrPort()
@@ -78,6 +80,7 @@ func viewOf(self string, c *shuntv1.NodeConfig) (view, error) {
 			}
 			svc.Servers = append(svc.Servers, srv)
 		}
+		v.all[svc.Name] = svc
 		if len(svc.Leases) > 0 {
 			v.services = append(v.services, svc)
 		}

@@ -80,6 +80,11 @@ func TestADispatcherSeesItsOwnServicesAndEveryHome(t *testing.T) {
 		}},
 		peers: map[string]string{"d2": "10.99.0.12:6641", "s1": "10.99.0.101:6641"},
 	}
+	want.all = map[string]dispatcher.Service{"web": want.services[0], "files": {
+		Name:    "files",
+		Servers: []dispatcher.Server{{Node: "s1", MAC: net.HardwareAddr(mac(3)), Up: true}},
+		MaxHead: defaultMaxHead, HeadTimeout: defaultHeadTimeout, ImportTimeout: defaultImportTimeout,
+	}}
 	if diff := cmp.Diff(want, got, byValue); diff != "" {
 		t.Errorf("want -, got +:\n%s", diff)
 	}

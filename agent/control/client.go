@@ -31,7 +31,7 @@ type Options struct {
 	Sync    func(context.Context) (*shuntv1.Sync, error) // lists the kernel's sessions
 	Report  func() *shuntv1.Report                       // counters
 	Config  func(*shuntv1.NodeConfig)                    // a new configuration
-	Release func(*shuntv1.Session)                       // forget a diversion
+	Release func(*shuntv1.Release)                       // forget a diversion
 }
 
 const (
@@ -144,7 +144,7 @@ func (c *Client) session(ctx context.Context, api shuntv1.ControlServiceClient) 
 			}
 			c.steered(m.SteerDone.Id, err)
 		case *shuntv1.AttachResponse_Release:
-			c.o.Release(m.Release.Session)
+			c.o.Release(m.Release)
 		case *shuntv1.AttachResponse_Snapshot:
 			select {
 			case queries <- m.Snapshot.Query:

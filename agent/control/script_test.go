@@ -152,7 +152,7 @@ func startAgent(t *testing.T, target string, change ...func(*Options)) *agent {
 		Sync:    func(context.Context) (*shuntv1.Sync, error) { return &shuntv1.Sync{}, nil },
 		Report:  func() *shuntv1.Report { return &shuntv1.Report{} },
 		Config:  func(c *shuntv1.NodeConfig) { a.configs <- c },
-		Release: func(s *shuntv1.Session) { a.released <- s },
+		Release: func(r *shuntv1.Release) { a.released <- r.Session },
 	}
 	for _, f := range change {
 		f(&o)

@@ -66,6 +66,7 @@ type Service struct {
 	MaxHead       int           // octets
 	HeadTimeout   time.Duration // from accept to a complete head
 	ImportTimeout time.Duration // that a server has to take a session
+	SteerAfter    time.Duration // that a session lives on its server before the switch hears of it; 0: at once
 }
 
 // Counters since the start.
@@ -184,10 +185,10 @@ func (d *Dispatcher) accept(l *listener) {
 			c.Close()
 			return
 		}
-		d.wg.Go(func() {
+		go func() {
 			defer d.leave(s)
 			s.run()
-		})
+		}()
 	}
 }
 
@@ -198,6 +199,7 @@ func (d *Dispatcher) enter(s *session) bool {
 		return false
 	}
 	d.sessions[s] = struct{}{}
+	d.wg.Add(1)
 	return true
 }
 
@@ -205,14 +207,18 @@ func (d *Dispatcher) leave(s *session) {
 	d.mu.Lock()
 	delete(d.sessions, s)
 	d.mu.Unlock()
+	d.wg.Done()
 }
 
-// Held lists the sessions that this dispatcher holds.
+// Held lists the sessions that this dispatcher, their home, holds.
 func (d *Dispatcher) Held() []*shuntv1.HeldSession {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	held := make([]*shuntv1.HeldSession, 0, len(d.sessions))
 	for s := range d.sessions {
+		if s.onward != nil {
+			continue // this node is not its home
+		}
 		h := &shuntv1.HeldSession{Session: shuntv1.SessionOf(s.client, s.local), Path: shuntv1.Path_PATH_DISPATCHER}
 		if to := s.proxiedTo.Load(); to != nil {
 			h.Path, h.ProxiedTo = shuntv1.Path_PATH_PROXIED, *to

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"runtime"
 	"time"
 
@@ -33,7 +34,7 @@ func (s *session) onSocket(f func(fd int) error) error {
 func (s *session) divert() {
 	// Without the diversion the hand-off is still right: the frozen copy is
 	// deaf, and the server's guard returns what the switch sends there early.
-	if err := s.d.o.Guard.Divert(s.client, s.local, s.target.MAC, 0); err != nil {
+	if err := s.d.o.Guard.Divert(s.client, s.local, s.target.MAC, Owner(s.origin())); err != nil {
 		s.d.o.Log.Error("cannot divert a session", "id", s.id, "err", err)
 	}
 	s.record.step("divert")
@@ -94,7 +95,11 @@ func (s *session) dead() bool {
 }
 
 func (s *session) offer() (migration.Event, bool) {
-	m := &shuntv1.Import{Id: s.id, Service: s.service.Name, FromNode: s.d.o.Node, Connection: wire.Connection(s.state), Vip: shuntv1.EndpointOf(s.service.vip)}
+	m := &shuntv1.Import{
+		Id: s.id, Service: s.service.Name, FromNode: s.d.o.Node, Connection: wire.Connection(s.state), Vip: shuntv1.EndpointOf(s.service.vip),
+		SteerAfterMs: uint32(s.steerAfter().Milliseconds()),
+	}
+	m.Origin, m.Hop = s.lineage()
 	s.deadline = time.Now().Add(s.service.ImportTimeout)
 	var err error
 	s.answers, err = s.link.Import(m, s.service.ImportTimeout)
@@ -112,11 +117,62 @@ func (s *session) offer() (migration.Event, bool) {
 	}
 }
 
+// Owner is how the guard is told whose a diversion is: that of the hand-off by
+// which the session left its home. Never 0.
+func Owner(origin string) uint64 {
+	h := fnv.New64a()
+	h.Write([]byte(origin))
+	return h.Sum64() | 1
+}
+
+func (s *session) origin() string {
+	origin, _ := s.lineage()
+	return origin
+}
+
+// lineage is the hand-off by which the session left its home, and how many came
+// after that.
+func (s *session) lineage() (origin string, hop uint32) {
+	if s.onward != nil {
+		return s.onward.Origin, s.onward.Hop
+	}
+	return s.id, 0
+}
+
+// largeBody is a request body, in octets, whose rest is worth steering at once.
+const largeBody = 64 << 10
+
+// steerAfter is when the session is steered: 0: now, by this node; otherwise by
+// its server, if it lives that long. What is known to live long, or to send
+// much, is steered now.
+func (s *session) steerAfter() time.Duration {
+	h := &s.head
+	if s.onward != nil || h.ContentLength > largeBody || h.Chunked || h.ExpectContinue || h.Upgrade {
+		return 0
+	}
+	return s.service.SteerAfter
+}
+
+func (s *session) unsteer() {
+	if s.onward != nil {
+		s.steerBack()
+		return
+	}
+	if s.steered {
+		s.d.o.Controller.Unsteer(&shuntv1.Unsteer{Id: s.id, Session: shuntv1.SessionOf(s.client, s.local)})
+	}
+}
+
 func (s *session) steer() {
+	if s.steerAfter() >= time.Millisecond {
+		return
+	}
 	r, begun := s.record, time.Now()
 	r.expect()
+	s.steered = true
+	origin, hop := s.lineage()
 	s.d.o.Controller.Steer(&shuntv1.Steer{
-		Id: s.id, Session: shuntv1.SessionOf(s.client, s.local), ToNode: s.target.Node,
+		Id: s.id, Origin: origin, Hop: hop, Session: shuntv1.SessionOf(s.client, s.local), ToNode: s.target.Node,
 		ClientSeq: s.state.RcvSeq, ClientAck: s.state.SndSeq - uint32(len(s.state.Unsent)),
 	}, func(err error) {
 		if err == nil {
@@ -201,7 +257,7 @@ func (s *session) closeCopy() {
 	if err != nil {
 		s.d.o.Log.Debug("closing a copy that is not frozen", "id", s.id, "err", err)
 	}
-	s.conn.Close()
+	s.close()
 	s.record.step("close")
 }
 

@@ -28,9 +28,12 @@ type session struct {
 	service       *service
 	conn          *net.TCPConn
 	raw           syscall.RawConn
+	close         func() error // of the descriptor
 	client, local netip.AddrPort
 	proxiedTo     atomic.Pointer[string]
 
+	head    httphead.Head // of the first request; not of one that is handed on
+	onward  *onward       // not nil: the session is handed on by a server
 	machine *migration.Machine
 	tried   map[string]bool // servers that a hand-off was begun to
 	attempt
@@ -46,10 +49,11 @@ type attempt struct {
 	deadline time.Time
 	record   *record
 	reason   string
+	steered  bool // by this node
 }
 
 func newSession(d *Dispatcher, svc *service, c *net.TCPConn) *session {
-	s := &session{d: d, service: svc, conn: c}
+	s := &session{d: d, service: svc, conn: c, close: c.Close}
 	s.client = c.RemoteAddr().(*net.TCPAddr).AddrPort()
 	s.local = c.LocalAddr().(*net.TCPAddr).AddrPort()
 	s.client = netip.AddrPortFrom(s.client.Addr().Unmap(), s.client.Port())
@@ -59,7 +63,11 @@ func newSession(d *Dispatcher, svc *service, c *net.TCPConn) *session {
 
 // interrupt makes blocking calls on the connection return. It may be called
 // from any goroutine.
-func (s *session) interrupt() { s.conn.SetDeadline(time.Unix(1, 0)) }
+func (s *session) interrupt() {
+	if s.conn != nil {
+		s.conn.SetDeadline(time.Unix(1, 0))
+	}
+}
 
 func (s *session) run() {
 	defer s.conn.Close()
@@ -67,7 +75,7 @@ func (s *session) run() {
 	if s.raw, err = s.conn.SyscallConn(); err != nil {
 		return
 	}
-	_, err = s.awaitHead()
+	s.head, err = s.awaitHead()
 	var refusal *httphead.Error
 	switch {
 	case errors.As(err, &refusal):
@@ -76,8 +84,15 @@ func (s *session) run() {
 	case err != nil:
 		return // gone, or leaving: there is nobody to answer
 	}
-	machine, effects := migration.New(maxAttempts)
+	s.migrate(maxAttempts)
+}
+
+// migrate runs the state machine until this node holds nothing of the session,
+// or has done with it.
+func (s *session) migrate(attempts int) {
+	machine, effects := migration.New(attempts)
 	s.machine = machine
+	var err error
 	for {
 		event, ok := s.perform(effects)
 		if machine.State() == migration.Done {
@@ -107,6 +122,9 @@ func (s *session) perform(effects []migration.Effect) (event migration.Event, ok
 func (s *session) effect(e migration.Effect) (migration.Event, bool) {
 	switch e {
 	case migration.Choose:
+		if s.onward != nil {
+			return s.chooseOnward()
+		}
 		return s.choose()
 	case migration.Divert:
 		s.divert()
@@ -117,7 +135,7 @@ func (s *session) effect(e migration.Effect) (migration.Event, bool) {
 	case migration.Steer:
 		s.steer()
 	case migration.Unsteer:
-		s.d.o.Controller.Unsteer(&shuntv1.Unsteer{Id: s.id, Session: shuntv1.SessionOf(s.client, s.local)})
+		s.unsteer()
 	case migration.Undivert:
 		s.undivert()
 	case migration.Thaw:
@@ -129,6 +147,10 @@ func (s *session) effect(e migration.Effect) (migration.Event, bool) {
 	case migration.Watch:
 		s.watch()
 	case migration.Proxy:
+		if s.onward != nil {
+			s.onward.stays = true
+			return migration.Closed, true
+		}
 		return s.proxy()
 	case migration.Reject:
 		s.refuse(&httphead.Error{Status: 503, Reason: "no server of " + s.service.Name + " can take the request now"})
@@ -184,11 +206,15 @@ func (s *session) choose() (migration.Event, bool) {
 		}
 		return migration.AttachedHere, true
 	}
-	target := byName[name]
-	s.attempt = attempt{id: s.d.id(), target: target, link: s.d.o.Peers.Link(name)}
+	s.begin(begun, byName[name])
+	return migration.ServerChosen, true
+}
+
+// begin begins a hand-off to a server.
+func (s *session) begin(begun time.Time, target Server) {
+	s.attempt = attempt{id: s.d.id(), target: target, link: s.d.o.Peers.Link(target.Node)}
 	s.record = newRecord(begun, s, target.Node)
 	s.record.step("choose")
-	return migration.ServerChosen, true
 }
 
 // attachHere passes the connection, unmoved, to this node's own application.

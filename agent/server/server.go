@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/shunt-sdn/shunt/agent/attach"
+	"github.com/shunt-sdn/shunt/agent/sockdiag"
 	"github.com/shunt-sdn/shunt/agent/tcprepair"
 	"github.com/shunt-sdn/shunt/agent/wire"
 	shuntv1 "github.com/shunt-sdn/shunt/proto/shunt/v1"
@@ -30,8 +32,14 @@ type Options struct {
 	// Held tells whether the kernel has a socket of the session.
 	Held func(ctx context.Context, client, local netip.AddrPort) (bool, error)
 	// Ended is told of the end of an imported session.
-	Ended func(id string, client, local netip.AddrPort)
-	Log   *slog.Logger
+	Ended func(*shuntv1.Ended)
+	// Steer asks for a session's packets to come to Node straight from the
+	// switch. Its callback is told what came of it.
+	Steer func(*shuntv1.Steer, func(error))
+	// Counts reads the octets of a session's socket, and its cookie.
+	Counts func(local, client netip.AddrPort) (sockdiag.Counts, uint64, error)
+	Node   string // this one
+	Log    *slog.Logger
 }
 
 const (
@@ -47,22 +55,27 @@ type Server struct {
 	ledger *ledger
 
 	mu       sync.Mutex // guards what follows
-	sessions map[session]origin
+	sessions map[session]*held
 	byCookie map[uint64]session
 }
 
 type session struct{ client, local netip.AddrPort }
 
-// origin tells which socket of a session is meant: tuples are used again.
-type origin struct {
-	id     string
-	cookie uint64
+// held is a session's socket here.
+type held struct {
+	id     string // of the hand-off that brought it; empty: not known
+	origin string // of the one by which it left its home
+	hop    uint32 // how many came after that
+	cookie uint64 // tells the sockets of a session apart: tuples are used again
 	since  time.Time
+	steer  *time.Timer // until it is steered; nil: somebody else does it, or did
+	moving bool        // it is being handed on: see Depart
+	gone   bool        // while moving: its socket is destroyed
 }
 
 // New returns a server without sessions.
 func New(o Options) *Server {
-	return &Server{o: o, epoch: time.Now(), ledger: newLedger(keepVerdicts, time.Now), sessions: make(map[session]origin), byCookie: make(map[uint64]session)}
+	return &Server{o: o, epoch: time.Now(), ledger: newLedger(keepVerdicts, time.Now), sessions: make(map[session]*held), byCookie: make(map[uint64]session)}
 }
 
 func (s *Server) clock() time.Duration { return time.Since(s.epoch) }
@@ -179,18 +192,28 @@ func (s *Server) take(m *shuntv1.Import, v *verdict, r *shuntv1.ImportResult) er
 	if !s.ledger.activate(v, expired) {
 		return errors.Join(fmt.Errorf("the time to import it is over"), tcprepair.CloseSilently(fd))
 	}
-	key := session{state.Remote, state.Local}
-	s.mu.Lock()
-	s.put(key, origin{m.Id, cookie, begun})
-	s.mu.Unlock()
-	err = s.attach(a, fd, state, m)
+	received, acked, err := tcprepair.Counts(fd)
 	if err != nil {
+		return errors.Join(err, tcprepair.CloseSilently(fd))
+	}
+	key := session{state.Remote, state.Local}
+	h := &held{id: m.Id, origin: cmp.Or(m.Origin, m.Id), hop: m.Hop, cookie: cookie, since: begun}
+	s.mu.Lock()
+	s.put(key, h)
+	s.mu.Unlock()
+	if err = s.attach(a, fd, state, m); err != nil {
 		s.mu.Lock()
-		if s.sessions[key].cookie == cookie {
+		if s.sessions[key] == h {
 			s.remove(key)
 		}
 		s.mu.Unlock()
 		return err
+	}
+	if m.SteerAfterMs > 0 {
+		s.steerLater(key, h, time.Duration(m.SteerAfterMs)*time.Millisecond, &progress{
+			seq: state.RcvSeq, ack: state.SndSeq - uint32(len(state.Unsent)) - uint32(len(state.Unacked)),
+			received: received, acked: acked,
+		})
 	}
 	r.RestoreUs = uint32(restored.Sub(begun).Microseconds())
 	r.AttachUs = uint32(time.Since(restored).Microseconds())
@@ -249,28 +272,42 @@ func vip(m *shuntv1.Import) netip.AddrPort {
 func (s *Server) SocketGone(cookie uint64) {
 	s.mu.Lock()
 	key, ok := s.byCookie[cookie]
-	var o origin
+	var h *held
 	if ok {
-		o = s.sessions[key]
-		s.remove(key)
+		if h = s.sessions[key]; h.moving {
+			h.gone, ok = true, false
+		} else {
+			s.remove(key)
+		}
 	}
 	s.mu.Unlock()
 	if ok {
-		s.o.Ended(o.id, key.client, key.local)
+		s.o.Ended(ended(key, h))
 	}
 }
 
 // put enters a session, in the place of one that had the same ends. s.mu is held.
-func (s *Server) put(key session, o origin) {
+func (s *Server) put(key session, h *held) {
 	s.remove(key)
-	s.sessions[key] = o
-	s.byCookie[o.cookie] = key
+	s.sessions[key] = h
+	s.byCookie[h.cookie] = key
 }
 
 // remove drops a session. s.mu is held.
 func (s *Server) remove(key session) {
-	delete(s.byCookie, s.sessions[key].cookie)
+	h := s.sessions[key]
+	if h == nil {
+		return
+	}
+	if h.steer != nil {
+		h.steer.Stop()
+	}
+	delete(s.byCookie, h.cookie)
 	delete(s.sessions, key)
+}
+
+func ended(key session, h *held) *shuntv1.Ended {
+	return &shuntv1.Ended{Id: h.id, Origin: h.origin, Session: shuntv1.SessionOf(key.client, key.local)}
 }
 
 // Ends are the two ends of a session's socket.
@@ -281,29 +318,23 @@ type Ends struct{ Client, Local netip.AddrPort }
 // are gone are reported. listed is when the list was begun: it says nothing of
 // younger sessions.
 func (s *Server) Adopt(listed time.Time, sockets map[uint64]Ends) {
-	var gone []struct {
-		session
-		id string
-	}
+	var gone []*shuntv1.Ended
 	s.mu.Lock()
-	for key, o := range s.sessions {
-		if _, ok := sockets[o.cookie]; !ok && o.since.Before(listed) {
+	for key, h := range s.sessions {
+		if _, ok := sockets[h.cookie]; !ok && h.since.Before(listed) && !h.moving {
 			s.remove(key)
-			gone = append(gone, struct {
-				session
-				id string
-			}{key, o.id})
+			gone = append(gone, ended(key, h))
 		}
 	}
 	for cookie, ends := range sockets {
 		key := session{ends.Client, ends.Local}
 		if _, ok := s.sessions[key]; !ok {
-			s.put(key, origin{cookie: cookie, since: listed})
+			s.put(key, &held{cookie: cookie, since: listed})
 		}
 	}
 	s.mu.Unlock()
 	for _, g := range gone {
-		s.o.Ended(g.id, g.client, g.local)
+		s.o.Ended(g)
 	}
 }
 
