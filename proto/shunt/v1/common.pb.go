@@ -317,7 +317,9 @@ type Handoff struct {
 	// In the order in which they happened.
 	Steps []*Step `protobuf:"bytes,9,rep,name=steps,proto3" json:"steps,omitempty"`
 	// Why it did not complete; empty otherwise.
-	Reason        string `protobuf:"bytes,10,opt,name=reason,proto3" json:"reason,omitempty"`
+	Reason string `protobuf:"bytes,10,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Of its trace, 32 hexadecimal digits; empty: none.
+	TraceId       string `protobuf:"bytes,20,opt,name=trace_id,json=traceId,proto3" json:"trace_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -422,6 +424,13 @@ func (x *Handoff) GetReason() string {
 	return ""
 }
 
+func (x *Handoff) GetTraceId() string {
+	if x != nil {
+		return x.TraceId
+	}
+	return ""
+}
+
 // One step of a hand-off.
 type Step struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -486,7 +495,7 @@ const file_shunt_v1_common_proto_rawDesc = "" +
 	"\x04port\x18\x02 \x01(\rR\x04port\"_\n" +
 	"\aSession\x12*\n" +
 	"\x06client\x18\x01 \x01(\v2\x12.shunt.v1.EndpointR\x06client\x12(\n" +
-	"\x05local\x18\x02 \x01(\v2\x12.shunt.v1.EndpointR\x05local\"\xc8\x02\n" +
+	"\x05local\x18\x02 \x01(\v2\x12.shunt.v1.EndpointR\x05local\"\xe3\x02\n" +
 	"\aHandoff\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12+\n" +
 	"\asession\x18\x02 \x01(\v2\x11.shunt.v1.SessionR\asession\x12\x18\n" +
@@ -498,7 +507,8 @@ const file_shunt_v1_common_proto_rawDesc = "" +
 	"\btotal_us\x18\b \x01(\rR\atotalUs\x12$\n" +
 	"\x05steps\x18\t \x03(\v2\x0e.shunt.v1.StepR\x05steps\x12\x16\n" +
 	"\x06reason\x18\n" +
-	" \x01(\tR\x06reason\";\n" +
+	" \x01(\tR\x06reason\x12\x19\n" +
+	"\btrace_id\x18\x14 \x01(\tR\atraceId\";\n" +
 	"\x04Step\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1f\n" +
 	"\vduration_us\x18\x02 \x01(\rR\n" +

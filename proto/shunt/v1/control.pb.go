@@ -598,8 +598,10 @@ type Steer struct {
 	ClientAck uint32 `protobuf:"varint,5,opt,name=client_ack,json=clientAck,proto3" json:"client_ack,omitempty"`
 	// The hand-off by which the session left its home, and how many came after
 	// it: of two Steers of one origin the one with more hops stands.
-	Origin        string `protobuf:"bytes,6,opt,name=origin,proto3" json:"origin,omitempty"`
-	Hop           uint32 `protobuf:"varint,7,opt,name=hop,proto3" json:"hop,omitempty"`
+	Origin string `protobuf:"bytes,6,opt,name=origin,proto3" json:"origin,omitempty"`
+	Hop    uint32 `protobuf:"varint,7,opt,name=hop,proto3" json:"hop,omitempty"`
+	// The hand-off's trace, as in Import.
+	Traceparent   string `protobuf:"bytes,20,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -681,6 +683,13 @@ func (x *Steer) GetHop() uint32 {
 		return x.Hop
 	}
 	return 0
+}
+
+func (x *Steer) GetTraceparent() string {
+	if x != nil {
+		return x.Traceparent
+	}
+	return ""
 }
 
 // Send the session's packets home again: the hand-off was taken back.
@@ -1398,7 +1407,7 @@ const file_shunt_v1_control_proto_rawDesc = "" +
 	"\asession\x18\x01 \x01(\v2\x11.shunt.v1.SessionR\asession\x12\"\n" +
 	"\x04path\x18\x02 \x01(\x0e2\x0e.shunt.v1.PathR\x04path\x12\x1d\n" +
 	"\n" +
-	"proxied_to\x18\x03 \x01(\tR\tproxiedTo\"\xc5\x01\n" +
+	"proxied_to\x18\x03 \x01(\tR\tproxiedTo\"\xe7\x01\n" +
 	"\x05Steer\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12+\n" +
 	"\asession\x18\x02 \x01(\v2\x11.shunt.v1.SessionR\asession\x12\x17\n" +
@@ -1408,7 +1417,8 @@ const file_shunt_v1_control_proto_rawDesc = "" +
 	"\n" +
 	"client_ack\x18\x05 \x01(\rR\tclientAck\x12\x16\n" +
 	"\x06origin\x18\x06 \x01(\tR\x06origin\x12\x10\n" +
-	"\x03hop\x18\a \x01(\rR\x03hop\"F\n" +
+	"\x03hop\x18\a \x01(\rR\x03hop\x12 \n" +
+	"\vtraceparent\x18\x14 \x01(\tR\vtraceparent\"F\n" +
 	"\aUnsteer\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12+\n" +
 	"\asession\x18\x02 \x01(\v2\x11.shunt.v1.SessionR\asession\"\\\n" +

@@ -302,7 +302,10 @@ type Import struct {
 	Hop    uint32 `protobuf:"varint,8,opt,name=hop,proto3" json:"hop,omitempty"`
 	// The target has the session steered when it has lived there for so many
 	// milliseconds. 0: the source has it steered now.
-	SteerAfterMs  uint32 `protobuf:"varint,9,opt,name=steer_after_ms,json=steerAfterMs,proto3" json:"steer_after_ms,omitempty"`
+	SteerAfterMs uint32 `protobuf:"varint,9,opt,name=steer_after_ms,json=steerAfterMs,proto3" json:"steer_after_ms,omitempty"`
+	// The hand-off's trace: a W3C traceparent whose parent is the source's span.
+	// Empty: none.
+	Traceparent   string `protobuf:"bytes,20,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -398,6 +401,13 @@ func (x *Import) GetSteerAfterMs() uint32 {
 		return x.SteerAfterMs
 	}
 	return 0
+}
+
+func (x *Import) GetTraceparent() string {
+	if x != nil {
+		return x.Traceparent
+	}
+	return ""
 }
 
 // The state of a TCP connection: see the package tcprepair for each field.
@@ -961,7 +971,7 @@ const file_shunt_v1_transfer_proto_rawDesc = "" +
 	"\x10TransferResponse\x120\n" +
 	"\x06result\x18\x01 \x01(\v2\x16.shunt.v1.ImportResultH\x00R\x06result\x12$\n" +
 	"\x04pong\x18\x02 \x01(\v2\x0e.shunt.v1.PongH\x00R\x04pongB\t\n" +
-	"\amessage\"\xa0\x02\n" +
+	"\amessage\"\xc2\x02\n" +
 	"\x06Import\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\aservice\x18\x02 \x01(\tR\aservice\x12\x1b\n" +
@@ -973,7 +983,8 @@ const file_shunt_v1_transfer_proto_rawDesc = "" +
 	"\x03vip\x18\x06 \x01(\v2\x12.shunt.v1.EndpointR\x03vip\x12\x16\n" +
 	"\x06origin\x18\a \x01(\tR\x06origin\x12\x10\n" +
 	"\x03hop\x18\b \x01(\rR\x03hop\x12$\n" +
-	"\x0esteer_after_ms\x18\t \x01(\rR\fsteerAfterMs\"\x95\x05\n" +
+	"\x0esteer_after_ms\x18\t \x01(\rR\fsteerAfterMs\x12 \n" +
+	"\vtraceparent\x18\x14 \x01(\tR\vtraceparent\"\x95\x05\n" +
 	"\n" +
 	"Connection\x12+\n" +
 	"\asession\x18\x01 \x01(\v2\x11.shunt.v1.SessionR\asession\x12\x1b\n" +
