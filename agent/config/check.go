@@ -16,6 +16,9 @@ func (r *reader) check(d *document) {
 	if len(d.applications) > 0 && !slices.Contains(conf.Values(d.roles), Server) {
 		r.Errorf(d.applicationsKey, "add the role server or remove them", "applications, but the node is no server")
 	}
+	if d.accessLogKey != nil && !slices.Contains(conf.Values(d.roles), Dispatcher) {
+		r.Errorf(d.accessLogKey, "remove it, or add the role dispatcher", "access_log, but the node is no dispatcher")
+	}
 	var services, sockets []conf.At[string]
 	for _, a := range d.applications {
 		services = append(services, a.service)

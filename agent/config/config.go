@@ -6,7 +6,11 @@ package config
 import (
 	"net/netip"
 
+	"github.com/shunt-sdn/shunt/agent/accesslog"
+	"github.com/shunt-sdn/shunt/internal/logconf"
+	"github.com/shunt-sdn/shunt/internal/metrics"
 	"github.com/shunt-sdn/shunt/internal/tlsconf"
+	"github.com/shunt-sdn/shunt/internal/tracing"
 )
 
 // Role is what a node can be: "dispatcher" or "server".
@@ -39,7 +43,15 @@ type Config struct {
 	Insecure     bool // no TLS; then TLS is empty
 	Applications []Application
 	MaxDiverted  int // diversions that the guard remembers; 0: its default
+
+	Log       logconf.Config
+	Metrics   metrics.Config   // zero: no endpoint
+	Tracing   tracing.Config   // zero: nothing is exported
+	AccessLog accesslog.Config // zero: none; only a dispatcher has one
 }
+
+// Subsystems are the parts of the agent that can have a log level of their own.
+var Subsystems = []string{"agent", "dispatcher", "server", "attach", "control", "peer", "guard", "hostaddr", "metrics", "tracing", "accesslog"}
 
 // Application is a local program that answers a service.
 type Application struct {

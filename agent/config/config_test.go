@@ -81,7 +81,7 @@ func TestMistakesAreNamed(t *testing.T) {
 		{"a list", small, "- a\n", `a.yaml:1:1: the configuration is not a mapping; write a mapping`},
 		{"unknown field", "interface:", "interfaces:", `a.yaml:1:1: the configuration has no "interface"; name the data interface, for example eth0` + "\n" +
 			`a.yaml:3:1: the configuration has an unknown field "interfaces"; did you mean "interface"?`},
-		{"the controller's file", small, "pools: [172.31.0.0/24]\n", `a.yaml:1:1: the configuration has an unknown field "pools"; known are node, roles, interface, controller, listen, advertise, tls, insecure, applications, max_diverted` + "\n" +
+		{"the controller's file", small, "pools: [172.31.0.0/24]\n", `a.yaml:1:1: the configuration has an unknown field "pools"; known are node, roles, interface, controller, listen, advertise, tls, insecure, applications, max_diverted, log, metrics, tracing, access_log` + "\n" +
 			`a.yaml:1:1: the configuration has no "node"; name the node as the controller shall know it` + "\n" +
 			`a.yaml:1:1: the configuration has no "roles"; write roles: [dispatcher], [server] or both` + "\n" +
 			`a.yaml:1:1: the configuration has no "interface"; name the data interface, for example eth0` + "\n" +

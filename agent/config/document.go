@@ -5,6 +5,10 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/shunt-sdn/shunt/agent/accesslog"
+	"github.com/shunt-sdn/shunt/internal/logconf"
+	"github.com/shunt-sdn/shunt/internal/metrics"
+	"github.com/shunt-sdn/shunt/internal/tracing"
 	conf "github.com/shunt-sdn/shunt/internal/yamlconf"
 )
 
@@ -21,6 +25,11 @@ type document struct {
 	applications                  []*applicationDoc
 	applicationsKey               *yaml.Node // nil: absent
 	maxDiverted                   conf.At[int]
+	log                           logconf.Config
+	metrics                       metrics.Config
+	tracing                       tracing.Config
+	accessLog                     accesslog.Config
+	accessLogKey                  *yaml.Node // nil: absent
 }
 
 type applicationDoc struct {
@@ -49,6 +58,13 @@ func (r *reader) document(root *yaml.Node) *document {
 			r.List(n, "applications", func(e *yaml.Node) { d.applications = append(d.applications, r.application(e)) })
 		}),
 		conf.Optional("max_diverted", conf.Scalar(r.Reader, "max_diverted", &d.maxDiverted, parseMaxDiverted)),
+		conf.Optional("log", logconf.Read(r.Reader, &d.log, Subsystems)),
+		conf.Optional("metrics", metrics.Read(r.Reader, &d.metrics)),
+		conf.Optional("tracing", tracing.Read(r.Reader, &d.tracing)),
+		conf.Optional("access_log", func(n *yaml.Node) {
+			d.accessLogKey = n
+			accesslog.Read(r.Reader, &d.accessLog)(n)
+		}),
 	)
 	return d
 }
@@ -71,6 +87,7 @@ func (d *document) config() Config {
 		Node: d.node.V, Roles: conf.Values(d.roles), Interface: d.iface.V,
 		Controller: d.controller.V, Listen: d.listen.V, Advertise: d.advertise.Or(d.listen.V),
 		TLS: d.security.Files, Insecure: d.security.Insecure.V, MaxDiverted: d.maxDiverted.V,
+		Log: d.log, Metrics: d.metrics, Tracing: d.tracing, AccessLog: d.accessLog,
 	}
 	for _, a := range d.applications {
 		c.Applications = append(c.Applications, Application{

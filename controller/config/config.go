@@ -8,7 +8,10 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/shunt-sdn/shunt/internal/logconf"
+	"github.com/shunt-sdn/shunt/internal/metrics"
 	"github.com/shunt-sdn/shunt/internal/tlsconf"
+	"github.com/shunt-sdn/shunt/internal/tracing"
 	conf "github.com/shunt-sdn/shunt/internal/yamlconf"
 )
 
@@ -33,7 +36,16 @@ type Config struct {
 	Services []Service
 	// Nodes are the only names that agents may have; nil: any.
 	Nodes []string
+	Log   logconf.Config
+	// Metrics is the endpoint for Prometheus; zero: none.
+	Metrics metrics.Config
+	// Tracing is where spans go; zero: nowhere.
+	Tracing tracing.Config
 }
+
+// Subsystems are the parts of the controller that can have a log level of their
+// own.
+var Subsystems = []string{"controller", "api", "switches", "metrics", "tracing"}
 
 // Listen says where the controller accepts connections.
 type Listen struct {

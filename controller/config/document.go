@@ -7,6 +7,9 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/shunt-sdn/shunt/internal/logconf"
+	"github.com/shunt-sdn/shunt/internal/metrics"
+	"github.com/shunt-sdn/shunt/internal/tracing"
 	conf "github.com/shunt-sdn/shunt/internal/yamlconf"
 )
 
@@ -25,6 +28,9 @@ type document struct {
 	switches                 []*switchDoc
 	services                 []*serviceDoc
 	nodes                    []conf.At[string]
+	log                      logconf.Config
+	metrics                  metrics.Config
+	tracing                  tracing.Config
 }
 
 type switchDoc struct {
@@ -80,6 +86,9 @@ func (r *reader) document(root *yaml.Node) *document {
 			r.List(n, "services", func(e *yaml.Node) { d.services = append(d.services, r.serviceDoc(e)) })
 		}),
 		conf.Optional("nodes", conf.Scalars(r.Reader, "node", &d.nodes, conf.Name)),
+		conf.Optional("log", logconf.Read(r.Reader, &d.log, Subsystems)),
+		conf.Optional("metrics", metrics.Read(r.Reader, &d.metrics)),
+		conf.Optional("tracing", tracing.Read(r.Reader, &d.tracing)),
 	)
 	return d
 }
@@ -146,6 +155,9 @@ func (d *document) config() Config {
 		NodeGrace:   d.nodeGrace.Or(DefaultNodeGrace),
 		Pools:       conf.Values(d.pools),
 		Nodes:       conf.Values(d.nodes),
+		Log:         d.log,
+		Metrics:     d.metrics,
+		Tracing:     d.tracing,
 	}
 	for _, s := range d.switches {
 		if s.connect.N == nil && c.Listen.OpenFlow == "" {
