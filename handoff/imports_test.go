@@ -15,7 +15,7 @@ func TestImportsNothingButTheStandardLibraryAndTheProtocol(t *testing.T) {
 	}
 	for _, p := range strings.Fields(string(out)) {
 		switch strings.TrimPrefix(p, "github.com/shunt-sdn/shunt/") {
-		case "handoff", "internal/handoffproto":
+		case "handoff", "internal/handoffproto", "internal/httpframe":
 		default:
 			t.Errorf("imports %s", p)
 		}
