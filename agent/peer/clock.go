@@ -18,14 +18,19 @@ func (o *offset) add(target, received time.Duration) {
 
 func (o *offset) known() bool { return o.n > 0 }
 
-// deadline turns a moment on our clock into one on the target's that is never
-// later.
-func (o *offset) deadline(ours time.Duration) time.Duration {
+// ahead is the bound: how far the target's clock is ahead of ours, at least.
+func (o *offset) ahead() time.Duration {
 	best := o.samples[0]
 	for _, s := range o.samples[:min(o.n, len(o.samples))] {
 		best = max(best, s)
 	}
-	return ours + best - driftAllowance
+	return best
+}
+
+// deadline turns a moment on our clock into one on the target's that is never
+// later.
+func (o *offset) deadline(ours time.Duration) time.Duration {
+	return ours + o.ahead() - driftAllowance
 }
 
 // driftAllowance is what two monotonic clocks may drift apart while a sample

@@ -35,10 +35,12 @@ type Link struct {
 	conn           *grpc.ClientConn
 	client         shuntv1.TransferServiceClient
 	epoch          time.Time // zero of our clock
+	offering       func(*shuntv1.Import)
 
 	mu      sync.Mutex // guards what follows, and sending on the stream
 	stream  grpc.BidiStreamingClient[shuntv1.TransferRequest, shuntv1.TransferResponse]
 	clock   offset
+	rtt     time.Duration // of the last ping
 	pending map[string]chan Answer
 }
 
@@ -115,6 +117,7 @@ func (l *Link) session(ctx context.Context) error {
 				l.log.Debug("the link to the node's agent is up")
 			}
 			l.clock.add(time.Duration(m.Pong.ClockNano), l.now())
+			l.rtt = l.now() - time.Duration(m.Pong.SentNano)
 			l.stream = stream
 			l.mu.Unlock()
 			select {
@@ -187,6 +190,9 @@ func (l *Link) Ready() bool {
 // never. It fills in the deadline. The answer comes by the channel, once. With
 // ErrNotReady nothing was sent; after any other error the target may have it.
 func (l *Link) Import(m *shuntv1.Import, timeout time.Duration) (<-chan Answer, error) {
+	if l.offering != nil {
+		l.offering(m)
+	}
 	c := make(chan Answer, 1)
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -7,10 +7,16 @@ import (
 	"time"
 
 	"google.golang.org/grpc/credentials"
+
+	shuntv1 "github.com/shunt-sdn/shunt/proto/shunt/v1"
 )
 
 // A Pool holds the links to all targets.
 type Pool struct {
+	// Offering, if not nil, is shown every hand-off before it is sent, and may
+	// add to it. It is set before the first Set.
+	Offering func(*shuntv1.Import)
+
 	creds credentials.TransportCredentials
 	log   *slog.Logger
 	epoch time.Time
@@ -54,6 +60,7 @@ func (p *Pool) Set(targets map[string]string) {
 			p.log.Error("cannot link to a node's agent", "node", node, "endpoint", endpoint, "err", err)
 			continue
 		}
+		l.offering = p.Offering
 		ctx, cancel := context.WithCancel(context.Background())
 		p.wg.Go(func() {
 			defer l.conn.Close()
