@@ -969,7 +969,23 @@ type Report struct {
 	RequestsRefused uint64                 `protobuf:"varint,2,opt,name=requests_refused,json=requestsRefused,proto3" json:"requests_refused,omitempty"`
 	Applications    []*Application         `protobuf:"bytes,3,rep,name=applications,proto3" json:"applications,omitempty"`
 	// The guard's counters by name.
-	Guard         map[string]uint64 `protobuf:"bytes,4,rep,name=guard,proto3" json:"guard,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	Guard map[string]uint64 `protobuf:"bytes,4,rep,name=guard,proto3" json:"guard,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	// Of the PolicySnapshot that the agent applies; 0: none. Sent at once after a
+	// new one.
+	PolicyVersion uint64 `protobuf:"varint,10,opt,name=policy_version,json=policyVersion,proto3" json:"policy_version,omitempty"`
+	// Why it does not apply a later one; empty: it applies the latest.
+	PolicyError string `protobuf:"bytes,11,opt,name=policy_error,json=policyError,proto3" json:"policy_error,omitempty"`
+	// Results of active checks of this node's own application, one per pool.
+	Checks []*ServerState `protobuf:"bytes,12,rep,name=checks,proto3" json:"checks,omitempty"`
+	// Servers that this dispatcher's own requests have ejected.
+	Ejections []*ServerState `protobuf:"bytes,13,rep,name=ejections,proto3" json:"ejections,omitempty"`
+	// Requests or connections that this node's applications work on.
+	Load uint32 `protobuf:"varint,14,opt,name=load,proto3" json:"load,omitempty"`
+	// On this dispatcher.
+	Routes  []*RouteCount  `protobuf:"bytes,15,rep,name=routes,proto3" json:"routes,omitempty"`
+	Servers []*ServerCount `protobuf:"bytes,16,rep,name=servers,proto3" json:"servers,omitempty"`
+	// Sessions that this node gave to other servers because it drains.
+	SessionsMoved uint64 `protobuf:"varint,17,opt,name=sessions_moved,json=sessionsMoved,proto3" json:"sessions_moved,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1032,22 +1048,223 @@ func (x *Report) GetGuard() map[string]uint64 {
 	return nil
 }
 
+func (x *Report) GetPolicyVersion() uint64 {
+	if x != nil {
+		return x.PolicyVersion
+	}
+	return 0
+}
+
+func (x *Report) GetPolicyError() string {
+	if x != nil {
+		return x.PolicyError
+	}
+	return ""
+}
+
+func (x *Report) GetChecks() []*ServerState {
+	if x != nil {
+		return x.Checks
+	}
+	return nil
+}
+
+func (x *Report) GetEjections() []*ServerState {
+	if x != nil {
+		return x.Ejections
+	}
+	return nil
+}
+
+func (x *Report) GetLoad() uint32 {
+	if x != nil {
+		return x.Load
+	}
+	return 0
+}
+
+func (x *Report) GetRoutes() []*RouteCount {
+	if x != nil {
+		return x.Routes
+	}
+	return nil
+}
+
+func (x *Report) GetServers() []*ServerCount {
+	if x != nil {
+		return x.Servers
+	}
+	return nil
+}
+
+func (x *Report) GetSessionsMoved() uint64 {
+	if x != nil {
+		return x.SessionsMoved
+	}
+	return 0
+}
+
+// What became of the requests that matched a route.
+type RouteCount struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Service string                 `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
+	// Empty: no route, so the default pool.
+	Route    string `protobuf:"bytes,2,opt,name=route,proto3" json:"route,omitempty"`
+	Requests uint64 `protobuf:"varint,3,opt,name=requests,proto3" json:"requests,omitempty"`
+	// Of them: answered by the dispatcher, by the policy or its limits.
+	Rejected uint64 `protobuf:"varint,4,opt,name=rejected,proto3" json:"rejected,omitempty"`
+	// Of them: copied instead of handed off.
+	Proxied       uint64 `protobuf:"varint,5,opt,name=proxied,proto3" json:"proxied,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RouteCount) Reset() {
+	*x = RouteCount{}
+	mi := &file_shunt_v1_control_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RouteCount) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RouteCount) ProtoMessage() {}
+
+func (x *RouteCount) ProtoReflect() protoreflect.Message {
+	mi := &file_shunt_v1_control_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RouteCount.ProtoReflect.Descriptor instead.
+func (*RouteCount) Descriptor() ([]byte, []int) {
+	return file_shunt_v1_control_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *RouteCount) GetService() string {
+	if x != nil {
+		return x.Service
+	}
+	return ""
+}
+
+func (x *RouteCount) GetRoute() string {
+	if x != nil {
+		return x.Route
+	}
+	return ""
+}
+
+func (x *RouteCount) GetRequests() uint64 {
+	if x != nil {
+		return x.Requests
+	}
+	return 0
+}
+
+func (x *RouteCount) GetRejected() uint64 {
+	if x != nil {
+		return x.Rejected
+	}
+	return 0
+}
+
+func (x *RouteCount) GetProxied() uint64 {
+	if x != nil {
+		return x.Proxied
+	}
+	return 0
+}
+
+// Requests that were sent to a server.
+type ServerCount struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Server string                 `protobuf:"bytes,1,opt,name=server,proto3" json:"server,omitempty"`
+	// Hand-offs and proxied requests.
+	Requests uint64 `protobuf:"varint,2,opt,name=requests,proto3" json:"requests,omitempty"`
+	// Of them: failed imports, connections and, where they count, responses.
+	Failures      uint64 `protobuf:"varint,3,opt,name=failures,proto3" json:"failures,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ServerCount) Reset() {
+	*x = ServerCount{}
+	mi := &file_shunt_v1_control_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ServerCount) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ServerCount) ProtoMessage() {}
+
+func (x *ServerCount) ProtoReflect() protoreflect.Message {
+	mi := &file_shunt_v1_control_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ServerCount.ProtoReflect.Descriptor instead.
+func (*ServerCount) Descriptor() ([]byte, []int) {
+	return file_shunt_v1_control_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *ServerCount) GetServer() string {
+	if x != nil {
+		return x.Server
+	}
+	return ""
+}
+
+func (x *ServerCount) GetRequests() uint64 {
+	if x != nil {
+		return x.Requests
+	}
+	return 0
+}
+
+func (x *ServerCount) GetFailures() uint64 {
+	if x != nil {
+		return x.Failures
+	}
+	return 0
+}
+
 // What an agent has to know. Replaces the one before it.
 type NodeConfig struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Grows with each change.
 	Version uint64 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
 	// CIDR notation.
-	Pools         []string   `protobuf:"bytes,2,rep,name=pools,proto3" json:"pools,omitempty"`
-	Nodes         []*Node    `protobuf:"bytes,3,rep,name=nodes,proto3" json:"nodes,omitempty"`
-	Services      []*Service `protobuf:"bytes,4,rep,name=services,proto3" json:"services,omitempty"`
+	Pools    []string   `protobuf:"bytes,2,rep,name=pools,proto3" json:"pools,omitempty"`
+	Nodes    []*Node    `protobuf:"bytes,3,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	Services []*Service `protobuf:"bytes,4,rep,name=services,proto3" json:"services,omitempty"`
+	// Absent from a controller that knows no policy: round robin.
+	Policy        *PolicySnapshot `protobuf:"bytes,20,opt,name=policy,proto3" json:"policy,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *NodeConfig) Reset() {
 	*x = NodeConfig{}
-	mi := &file_shunt_v1_control_proto_msgTypes[13]
+	mi := &file_shunt_v1_control_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1059,7 +1276,7 @@ func (x *NodeConfig) String() string {
 func (*NodeConfig) ProtoMessage() {}
 
 func (x *NodeConfig) ProtoReflect() protoreflect.Message {
-	mi := &file_shunt_v1_control_proto_msgTypes[13]
+	mi := &file_shunt_v1_control_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1072,7 +1289,7 @@ func (x *NodeConfig) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeConfig.ProtoReflect.Descriptor instead.
 func (*NodeConfig) Descriptor() ([]byte, []int) {
-	return file_shunt_v1_control_proto_rawDescGZIP(), []int{13}
+	return file_shunt_v1_control_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *NodeConfig) GetVersion() uint64 {
@@ -1103,6 +1320,13 @@ func (x *NodeConfig) GetServices() []*Service {
 	return nil
 }
 
+func (x *NodeConfig) GetPolicy() *PolicySnapshot {
+	if x != nil {
+		return x.Policy
+	}
+	return nil
+}
+
 type Node struct {
 	state            protoimpl.MessageState `protogen:"open.v1"`
 	Name             string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -1119,7 +1343,7 @@ type Node struct {
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_shunt_v1_control_proto_msgTypes[14]
+	mi := &file_shunt_v1_control_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1131,7 +1355,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_shunt_v1_control_proto_msgTypes[14]
+	mi := &file_shunt_v1_control_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1144,7 +1368,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_shunt_v1_control_proto_rawDescGZIP(), []int{14}
+	return file_shunt_v1_control_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Node) GetName() string {
@@ -1219,7 +1443,7 @@ type Service struct {
 
 func (x *Service) Reset() {
 	*x = Service{}
-	mi := &file_shunt_v1_control_proto_msgTypes[15]
+	mi := &file_shunt_v1_control_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1231,7 +1455,7 @@ func (x *Service) String() string {
 func (*Service) ProtoMessage() {}
 
 func (x *Service) ProtoReflect() protoreflect.Message {
-	mi := &file_shunt_v1_control_proto_msgTypes[15]
+	mi := &file_shunt_v1_control_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1244,7 +1468,7 @@ func (x *Service) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Service.ProtoReflect.Descriptor instead.
 func (*Service) Descriptor() ([]byte, []int) {
-	return file_shunt_v1_control_proto_rawDescGZIP(), []int{15}
+	return file_shunt_v1_control_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Service) GetName() string {
@@ -1317,7 +1541,7 @@ type Lease struct {
 
 func (x *Lease) Reset() {
 	*x = Lease{}
-	mi := &file_shunt_v1_control_proto_msgTypes[16]
+	mi := &file_shunt_v1_control_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1329,7 +1553,7 @@ func (x *Lease) String() string {
 func (*Lease) ProtoMessage() {}
 
 func (x *Lease) ProtoReflect() protoreflect.Message {
-	mi := &file_shunt_v1_control_proto_msgTypes[16]
+	mi := &file_shunt_v1_control_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1342,7 +1566,7 @@ func (x *Lease) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Lease.ProtoReflect.Descriptor instead.
 func (*Lease) Descriptor() ([]byte, []int) {
-	return file_shunt_v1_control_proto_rawDescGZIP(), []int{16}
+	return file_shunt_v1_control_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Lease) GetDispatcher() string {
@@ -1370,7 +1594,7 @@ var File_shunt_v1_control_proto protoreflect.FileDescriptor
 
 const file_shunt_v1_control_proto_rawDesc = "" +
 	"\n" +
-	"\x16shunt/v1/control.proto\x12\bshunt.v1\x1a\x15shunt/v1/common.proto\"\xc5\x02\n" +
+	"\x16shunt/v1/control.proto\x12\bshunt.v1\x1a\x15shunt/v1/common.proto\x1a\x15shunt/v1/policy.proto\"\xc5\x02\n" +
 	"\rAttachRequest\x12'\n" +
 	"\x05hello\x18\x01 \x01(\v2\x0f.shunt.v1.HelloH\x00R\x05hello\x12$\n" +
 	"\x04sync\x18\x02 \x01(\v2\x0e.shunt.v1.SyncH\x00R\x04sync\x12'\n" +
@@ -1433,22 +1657,43 @@ const file_shunt_v1_control_proto_rawDesc = "" +
 	"\asession\x18\x01 \x01(\v2\x11.shunt.v1.SessionR\asession\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\"%\n" +
 	"\rSnapshotQuery\x12\x14\n" +
-	"\x05query\x18\x01 \x01(\x04R\x05query\"\x86\x02\n" +
+	"\x05query\x18\x01 \x01(\x04R\x05query\"\xce\x04\n" +
 	"\x06Report\x12)\n" +
 	"\x10requests_proxied\x18\x01 \x01(\x04R\x0frequestsProxied\x12)\n" +
 	"\x10requests_refused\x18\x02 \x01(\x04R\x0frequestsRefused\x129\n" +
 	"\fapplications\x18\x03 \x03(\v2\x15.shunt.v1.ApplicationR\fapplications\x121\n" +
-	"\x05guard\x18\x04 \x03(\v2\x1b.shunt.v1.Report.GuardEntryR\x05guard\x1a8\n" +
+	"\x05guard\x18\x04 \x03(\v2\x1b.shunt.v1.Report.GuardEntryR\x05guard\x12%\n" +
+	"\x0epolicy_version\x18\n" +
+	" \x01(\x04R\rpolicyVersion\x12!\n" +
+	"\fpolicy_error\x18\v \x01(\tR\vpolicyError\x12-\n" +
+	"\x06checks\x18\f \x03(\v2\x15.shunt.v1.ServerStateR\x06checks\x123\n" +
+	"\tejections\x18\r \x03(\v2\x15.shunt.v1.ServerStateR\tejections\x12\x12\n" +
+	"\x04load\x18\x0e \x01(\rR\x04load\x12,\n" +
+	"\x06routes\x18\x0f \x03(\v2\x14.shunt.v1.RouteCountR\x06routes\x12/\n" +
+	"\aservers\x18\x10 \x03(\v2\x15.shunt.v1.ServerCountR\aservers\x12%\n" +
+	"\x0esessions_moved\x18\x11 \x01(\x04R\rsessionsMoved\x1a8\n" +
 	"\n" +
 	"GuardEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\x91\x01\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\x8e\x01\n" +
+	"\n" +
+	"RouteCount\x12\x18\n" +
+	"\aservice\x18\x01 \x01(\tR\aservice\x12\x14\n" +
+	"\x05route\x18\x02 \x01(\tR\x05route\x12\x1a\n" +
+	"\brequests\x18\x03 \x01(\x04R\brequests\x12\x1a\n" +
+	"\brejected\x18\x04 \x01(\x04R\brejected\x12\x18\n" +
+	"\aproxied\x18\x05 \x01(\x04R\aproxied\"]\n" +
+	"\vServerCount\x12\x16\n" +
+	"\x06server\x18\x01 \x01(\tR\x06server\x12\x1a\n" +
+	"\brequests\x18\x02 \x01(\x04R\brequests\x12\x1a\n" +
+	"\bfailures\x18\x03 \x01(\x04R\bfailures\"\xc3\x01\n" +
 	"\n" +
 	"NodeConfig\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\x12\x14\n" +
 	"\x05pools\x18\x02 \x03(\tR\x05pools\x12$\n" +
 	"\x05nodes\x18\x03 \x03(\v2\x0e.shunt.v1.NodeR\x05nodes\x12-\n" +
-	"\bservices\x18\x04 \x03(\v2\x11.shunt.v1.ServiceR\bservices\"\xe8\x01\n" +
+	"\bservices\x18\x04 \x03(\v2\x11.shunt.v1.ServiceR\bservices\x120\n" +
+	"\x06policy\x18\x14 \x01(\v2\x18.shunt.v1.PolicySnapshotR\x06policy\"\xe8\x01\n" +
 	"\x04Node\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12$\n" +
 	"\x05roles\x18\x02 \x03(\x0e2\x0e.shunt.v1.RoleR\x05roles\x12\x10\n" +
@@ -1487,7 +1732,7 @@ func file_shunt_v1_control_proto_rawDescGZIP() []byte {
 	return file_shunt_v1_control_proto_rawDescData
 }
 
-var file_shunt_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_shunt_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_shunt_v1_control_proto_goTypes = []any{
 	(*AttachRequest)(nil),  // 0: shunt.v1.AttachRequest
 	(*AttachResponse)(nil), // 1: shunt.v1.AttachResponse
@@ -1502,16 +1747,20 @@ var file_shunt_v1_control_proto_goTypes = []any{
 	(*Release)(nil),        // 10: shunt.v1.Release
 	(*SnapshotQuery)(nil),  // 11: shunt.v1.SnapshotQuery
 	(*Report)(nil),         // 12: shunt.v1.Report
-	(*NodeConfig)(nil),     // 13: shunt.v1.NodeConfig
-	(*Node)(nil),           // 14: shunt.v1.Node
-	(*Service)(nil),        // 15: shunt.v1.Service
-	(*Lease)(nil),          // 16: shunt.v1.Lease
-	nil,                    // 17: shunt.v1.Report.GuardEntry
-	(*Handoff)(nil),        // 18: shunt.v1.Handoff
-	(Role)(0),              // 19: shunt.v1.Role
-	(*Endpoint)(nil),       // 20: shunt.v1.Endpoint
-	(*Session)(nil),        // 21: shunt.v1.Session
-	(Path)(0),              // 22: shunt.v1.Path
+	(*RouteCount)(nil),     // 13: shunt.v1.RouteCount
+	(*ServerCount)(nil),    // 14: shunt.v1.ServerCount
+	(*NodeConfig)(nil),     // 15: shunt.v1.NodeConfig
+	(*Node)(nil),           // 16: shunt.v1.Node
+	(*Service)(nil),        // 17: shunt.v1.Service
+	(*Lease)(nil),          // 18: shunt.v1.Lease
+	nil,                    // 19: shunt.v1.Report.GuardEntry
+	(*Handoff)(nil),        // 20: shunt.v1.Handoff
+	(Role)(0),              // 21: shunt.v1.Role
+	(*Endpoint)(nil),       // 22: shunt.v1.Endpoint
+	(*Session)(nil),        // 23: shunt.v1.Session
+	(Path)(0),              // 24: shunt.v1.Path
+	(*ServerState)(nil),    // 25: shunt.v1.ServerState
+	(*PolicySnapshot)(nil), // 26: shunt.v1.PolicySnapshot
 }
 var file_shunt_v1_control_proto_depIdxs = []int32{
 	2,  // 0: shunt.v1.AttachRequest.hello:type_name -> shunt.v1.Hello
@@ -1519,39 +1768,44 @@ var file_shunt_v1_control_proto_depIdxs = []int32{
 	6,  // 2: shunt.v1.AttachRequest.steer:type_name -> shunt.v1.Steer
 	7,  // 3: shunt.v1.AttachRequest.unsteer:type_name -> shunt.v1.Unsteer
 	8,  // 4: shunt.v1.AttachRequest.ended:type_name -> shunt.v1.Ended
-	18, // 5: shunt.v1.AttachRequest.handoff:type_name -> shunt.v1.Handoff
+	20, // 5: shunt.v1.AttachRequest.handoff:type_name -> shunt.v1.Handoff
 	12, // 6: shunt.v1.AttachRequest.report:type_name -> shunt.v1.Report
-	13, // 7: shunt.v1.AttachResponse.config:type_name -> shunt.v1.NodeConfig
+	15, // 7: shunt.v1.AttachResponse.config:type_name -> shunt.v1.NodeConfig
 	9,  // 8: shunt.v1.AttachResponse.steer_done:type_name -> shunt.v1.SteerDone
 	10, // 9: shunt.v1.AttachResponse.release:type_name -> shunt.v1.Release
 	11, // 10: shunt.v1.AttachResponse.snapshot:type_name -> shunt.v1.SnapshotQuery
-	19, // 11: shunt.v1.Hello.roles:type_name -> shunt.v1.Role
+	21, // 11: shunt.v1.Hello.roles:type_name -> shunt.v1.Role
 	3,  // 12: shunt.v1.Hello.applications:type_name -> shunt.v1.Application
-	20, // 13: shunt.v1.Application.direct:type_name -> shunt.v1.Endpoint
+	22, // 13: shunt.v1.Application.direct:type_name -> shunt.v1.Endpoint
 	5,  // 14: shunt.v1.Sync.sessions:type_name -> shunt.v1.HeldSession
-	21, // 15: shunt.v1.HeldSession.session:type_name -> shunt.v1.Session
-	22, // 16: shunt.v1.HeldSession.path:type_name -> shunt.v1.Path
-	21, // 17: shunt.v1.Steer.session:type_name -> shunt.v1.Session
-	21, // 18: shunt.v1.Unsteer.session:type_name -> shunt.v1.Session
-	21, // 19: shunt.v1.Ended.session:type_name -> shunt.v1.Session
-	21, // 20: shunt.v1.Release.session:type_name -> shunt.v1.Session
+	23, // 15: shunt.v1.HeldSession.session:type_name -> shunt.v1.Session
+	24, // 16: shunt.v1.HeldSession.path:type_name -> shunt.v1.Path
+	23, // 17: shunt.v1.Steer.session:type_name -> shunt.v1.Session
+	23, // 18: shunt.v1.Unsteer.session:type_name -> shunt.v1.Session
+	23, // 19: shunt.v1.Ended.session:type_name -> shunt.v1.Session
+	23, // 20: shunt.v1.Release.session:type_name -> shunt.v1.Session
 	3,  // 21: shunt.v1.Report.applications:type_name -> shunt.v1.Application
-	17, // 22: shunt.v1.Report.guard:type_name -> shunt.v1.Report.GuardEntry
-	14, // 23: shunt.v1.NodeConfig.nodes:type_name -> shunt.v1.Node
-	15, // 24: shunt.v1.NodeConfig.services:type_name -> shunt.v1.Service
-	19, // 25: shunt.v1.Node.roles:type_name -> shunt.v1.Role
-	3,  // 26: shunt.v1.Node.applications:type_name -> shunt.v1.Application
-	20, // 27: shunt.v1.Service.vips:type_name -> shunt.v1.Endpoint
-	16, // 28: shunt.v1.Service.leases:type_name -> shunt.v1.Lease
-	20, // 29: shunt.v1.Lease.local:type_name -> shunt.v1.Endpoint
-	20, // 30: shunt.v1.Lease.vip:type_name -> shunt.v1.Endpoint
-	0,  // 31: shunt.v1.ControlService.Attach:input_type -> shunt.v1.AttachRequest
-	1,  // 32: shunt.v1.ControlService.Attach:output_type -> shunt.v1.AttachResponse
-	32, // [32:33] is the sub-list for method output_type
-	31, // [31:32] is the sub-list for method input_type
-	31, // [31:31] is the sub-list for extension type_name
-	31, // [31:31] is the sub-list for extension extendee
-	0,  // [0:31] is the sub-list for field type_name
+	19, // 22: shunt.v1.Report.guard:type_name -> shunt.v1.Report.GuardEntry
+	25, // 23: shunt.v1.Report.checks:type_name -> shunt.v1.ServerState
+	25, // 24: shunt.v1.Report.ejections:type_name -> shunt.v1.ServerState
+	13, // 25: shunt.v1.Report.routes:type_name -> shunt.v1.RouteCount
+	14, // 26: shunt.v1.Report.servers:type_name -> shunt.v1.ServerCount
+	16, // 27: shunt.v1.NodeConfig.nodes:type_name -> shunt.v1.Node
+	17, // 28: shunt.v1.NodeConfig.services:type_name -> shunt.v1.Service
+	26, // 29: shunt.v1.NodeConfig.policy:type_name -> shunt.v1.PolicySnapshot
+	21, // 30: shunt.v1.Node.roles:type_name -> shunt.v1.Role
+	3,  // 31: shunt.v1.Node.applications:type_name -> shunt.v1.Application
+	22, // 32: shunt.v1.Service.vips:type_name -> shunt.v1.Endpoint
+	18, // 33: shunt.v1.Service.leases:type_name -> shunt.v1.Lease
+	22, // 34: shunt.v1.Lease.local:type_name -> shunt.v1.Endpoint
+	22, // 35: shunt.v1.Lease.vip:type_name -> shunt.v1.Endpoint
+	0,  // 36: shunt.v1.ControlService.Attach:input_type -> shunt.v1.AttachRequest
+	1,  // 37: shunt.v1.ControlService.Attach:output_type -> shunt.v1.AttachResponse
+	37, // [37:38] is the sub-list for method output_type
+	36, // [36:37] is the sub-list for method input_type
+	36, // [36:36] is the sub-list for extension type_name
+	36, // [36:36] is the sub-list for extension extendee
+	0,  // [0:36] is the sub-list for field type_name
 }
 
 func init() { file_shunt_v1_control_proto_init() }
@@ -1560,6 +1814,7 @@ func file_shunt_v1_control_proto_init() {
 		return
 	}
 	file_shunt_v1_common_proto_init()
+	file_shunt_v1_policy_proto_init()
 	file_shunt_v1_control_proto_msgTypes[0].OneofWrappers = []any{
 		(*AttachRequest_Hello)(nil),
 		(*AttachRequest_Sync)(nil),
@@ -1581,7 +1836,7 @@ func file_shunt_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_shunt_v1_control_proto_rawDesc), len(file_shunt_v1_control_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   18,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
