@@ -28,7 +28,10 @@ import (
 	"github.com/shunt-sdn/shunt/agent/peer"
 	"github.com/shunt-sdn/shunt/agent/server"
 	"github.com/shunt-sdn/shunt/agent/sockdiag"
+	"github.com/shunt-sdn/shunt/internal/logconf"
+	"github.com/shunt-sdn/shunt/internal/metrics"
 	"github.com/shunt-sdn/shunt/internal/sdnotify"
+	"github.com/shunt-sdn/shunt/internal/tracing"
 	shuntv1 "github.com/shunt-sdn/shunt/proto/shunt/v1"
 )
 
@@ -48,6 +51,7 @@ type agent struct {
 	peers      *peer.Pool
 	dispatcher *dispatcher.Dispatcher // without the role it dispatches no service, and only hands on
 	control    *control.Client
+	telemetry  *telemetry
 
 	mu     sync.RWMutex // guards what follows
 	known  bool         // a configuration was applied
@@ -65,11 +69,16 @@ func Run(ctx context.Context, cfg config.Config, version string, log *slog.Logge
 	if err != nil {
 		return err
 	}
-	if a.guard, err = guard.Open(guard.Options{Interface: cfg.Interface, MaxDivert: cfg.MaxDiverted, Log: a.log}); err != nil {
+	if a.telemetry, err = openTelemetry(ctx, cfg, version, a.log, a.readiness()); err != nil {
+		return fmt.Errorf("agent: %w", err)
+	}
+	defer func() { err = errors.Join(err, a.telemetry.close()) }()
+	a.log = slog.New(tracing.WithTraces(a.log.Handler(), &a.telemetry.book))
+	if a.guard, err = guard.Open(guard.Options{Interface: cfg.Interface, MaxDivert: cfg.MaxDiverted, Log: logconf.Of(a.log, "guard")}); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, a.guard.Close()) }()
-	if a.routes, err = hostaddr.Open(a.log); err != nil {
+	if a.routes, err = hostaddr.Open(logconf.Of(a.log, "hostaddr")); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, a.routes.Leave()) }()
@@ -78,23 +87,26 @@ func Run(ctx context.Context, cfg config.Config, version string, log *slog.Logge
 		return err
 	}
 	defer watcher.Close()
-	a.peers = peer.NewPool(clientCreds, a.log)
+	a.peers = peer.NewPool(clientCreds, logconf.Of(a.log, "peer"))
+	a.peers.Offering = a.telemetry.offering
 	a.control = control.New(control.Options{
-		Target: cfg.Controller, Creds: clientCreds, Log: a.log,
+		Target: cfg.Controller, Creds: clientCreds, Log: logconf.Of(a.log, "control"),
 		Hello: a.hello, Sync: a.sync, Report: a.report, Config: a.apply, Release: a.release,
 	})
 	if err := a.makeAttachments(ctx); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, a.detach()) }()
+	watched := watchedControl{a.control, a.telemetry}
 	a.server = server.New(server.Options{
 		Attachments: a.attached, Undivert: a.guard.Undivert, Held: a.held,
-		Ended: a.control.Ended, Steer: a.control.Steer, Counts: sockdiag.CountsOf, Node: cfg.Node, Log: a.log,
+		Ended: a.control.Ended, Steer: watched.Steer, Counts: sockdiag.CountsOf, Node: cfg.Node, Log: logconf.Of(a.log, "server"),
 	})
 	a.dispatcher = dispatcher.New(dispatcher.Options{
-		Node: cfg.Node, Instance: a.instance, Guard: a.guard, Controller: a.control, Peers: a.peers,
-		Local: a.attached, Log: a.log,
+		Node: cfg.Node, Instance: a.instance, Guard: a.guard, Controller: watched, Peers: a.peers,
+		Local: a.attached, Log: logconf.Of(a.log, "dispatcher"),
 	})
+	a.telemetry.endpoint.Registry().MustRegister(collector{a})
 	if err := a.serve(ctx, serverCreds, watcher); err != nil {
 		return err
 	}
@@ -109,7 +121,7 @@ func (a *agent) serve(ctx context.Context, creds credentials.TransportCredential
 	}
 	s := grpc.NewServer(grpc.Creds(creds), grpc.MaxRecvMsgSize(peer.MaxMessage),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
-		grpc.StaticStreamWindowSize(1<<20), grpc.StaticConnWindowSize(4<<20))
+		grpc.StaticStreamWindowSize(1<<20), grpc.StaticConnWindowSize(4<<20), grpc.StreamInterceptor(a.telemetry.watchImports))
 	shuntv1.RegisterTransferServiceServer(s, a.server)
 	healthpb.RegisterHealthServer(s, health.NewServer())
 	reflection.Register(s)
@@ -122,7 +134,7 @@ func (a *agent) serve(ctx context.Context, creds credentials.TransportCredential
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer stop()
-	errs := make(chan error, 3)
+	errs := make(chan error, 5)
 	run := func(what string, f func() error) {
 		wg.Go(func() {
 			if err := f(); err != nil {
@@ -133,6 +145,8 @@ func (a *agent) serve(ctx context.Context, creds credentials.TransportCredential
 	}
 	run("serve other agents", func() error { return s.Serve(l) })
 	run("the stream to the controller", func() error { return a.control.Run(late) })
+	run("metrics", func() error { return a.telemetry.endpoint.Run(late) })
+	run("access log", func() error { return a.telemetry.writeAccessLog(late) })
 	run("watch sockets", func() error { return watcher.Run(late, a.isSessionAddress, a.socketEvent) })
 	a.log.Info("agent is up", "interface", a.cfg.Interface, "mac", a.mac, "listen", l.Addr(), "version", a.version)
 	if err := sdnotify.Ready(); err != nil {
@@ -203,6 +217,17 @@ func credentialsOf(cfg config.Config) (srv, client credentials.TransportCredenti
 		return nil, nil, fmt.Errorf("agent: %w", err)
 	}
 	return credentials.NewTLS(s), credentials.NewTLS(c), nil
+}
+
+// readiness: without a configuration the agent serves nobody. That the
+// controller is away is no lack of readiness: what is here works on.
+func (a *agent) readiness() metrics.Check {
+	return metrics.Check{Name: "configuration", Ready: func() error {
+		if _, known := a.view(); !known {
+			return errors.New("none came from the controller yet")
+		}
+		return nil
+	}}
 }
 
 // detach closes the attachments; relayed sessions end.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/shunt-sdn/shunt/agent/attach"
 	"github.com/shunt-sdn/shunt/agent/config"
+	"github.com/shunt-sdn/shunt/internal/logconf"
 	shuntv1 "github.com/shunt-sdn/shunt/proto/shunt/v1"
 )
 
@@ -25,7 +26,7 @@ func (a *agent) makeAttachments(ctx context.Context) error {
 }
 
 func (a *agent) makeAttachment(ctx context.Context, app config.Application) (attach.Attachment, error) {
-	log := a.log.With("service", app.Service)
+	log := logconf.Of(a.log, "attach").With("service", app.Service)
 	onReady := func(bool) { a.control.ReportNow() }
 	switch app.Attach {
 	case config.AttachListener:

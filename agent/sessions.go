@@ -139,6 +139,7 @@ func (a *agent) apply(c *shuntv1.NodeConfig) {
 	first := !a.known
 	a.config, a.known = v, true
 	a.mu.Unlock()
+	a.telemetry.know(c)
 	// The guard before the addresses, so that no stray packet is answered with a
 	// RST; both before the listeners.
 	err = errors.Join(a.guard.SetHomes(v.homes), a.guard.SetPools(v.pools), a.routes.Set(v.pools))
