@@ -43,6 +43,7 @@ enum {
 };
 
 enum {
+	TCP_TIME_WAIT = 6,
 	TCP_LISTEN = 10,
 };
 

@@ -16,6 +16,7 @@ type Counters struct {
 	DroppedUnknownHome uint64 // the session address has no home
 	DroppedHopLimit    uint64 // to be forwarded, but its TTL was used up
 	DroppedMalformed   uint64 // the TCP header is cut off, or behind too many others
+	DroppedTimeWait    uint64 // a late ACK of a session that has ended here
 	SynDelivered       uint64 // a SYN at home
 	SynReturned        uint64 // a SYN forwarded to home
 	SynDropped         uint64 // a SYN that came from home
@@ -26,7 +27,7 @@ func (c *Counters) fields() []*uint64 {
 	return []*uint64{
 		&c.DeliveredSocket, &c.DeliveredHome, &c.DeliveredFragment, &c.Diverted, &c.ReturnedHome,
 		&c.DroppedFromHome, &c.DroppedBounced, &c.DroppedUnknownHome, &c.DroppedHopLimit,
-		&c.DroppedMalformed, &c.SynDelivered, &c.SynReturned, &c.SynDropped,
+		&c.DroppedMalformed, &c.DroppedTimeWait, &c.SynDelivered, &c.SynReturned, &c.SynDropped,
 	}
 }
 

@@ -9,11 +9,19 @@
 //  1. A SYN without ACK begins a new connection: the diversion of its tuple is
 //     erased; at home it is delivered, elsewhere it is sent home.
 //  2. A diverted tuple is forwarded to the node that it is diverted to.
-//  3. A tuple that has a socket here (in any state but LISTEN) is delivered.
+//  3. A tuple that has a socket here (in any state but LISTEN) is delivered,
+//     but for a bare ACK to one in TIME_WAIT, which is dropped.
 //  4. At home everything else is delivered: a listener may know it by its SYN
 //     cookie, or the kernel answers with a RST, which is then right.
 //  5. Elsewhere it is sent home.
 //  6. With no home known it is dropped.
+//
+// A bare ACK (no payload, no SYN, FIN or RST) can do nothing for a socket in
+// TIME_WAIT, which has all that the client has sent, its FIN included. One that
+// the client's FIN has overtaken, because the switch changed the session's path
+// between the two, would be answered with an ACK, and the client, which has closed
+// by then, would refuse that with a RST. The client's FIN, sent again, is
+// delivered and acknowledged.
 //
 // A packet is never forwarded back to the node whose MAC it carries as source;
 // it is dropped and the client retransmits it. Forwarding needs a layer 2

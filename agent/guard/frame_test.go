@@ -20,7 +20,9 @@ type segment struct {
 	vlan       bool   // an 802.1Q tag
 	dstMAC     net.HardwareAddr
 	udp        bool
-	cut        int // bytes to cut off the end
+	payload    string
+	pad        bool // to Ethernet's least length
+	cut        int  // bytes to cut off the end
 	v4Fragment uint16
 	more       bool
 	v6Fragment int // -1: no fragment header
@@ -104,7 +106,7 @@ func (s segment) bytes(t testing.TB) []byte {
 		if err := tcp.SetNetworkLayerForChecksum(network); err != nil {
 			t.Fatal(err)
 		}
-		stack = append(stack, tcp)
+		stack = append(stack, tcp, gopacket.Payload(s.payload))
 	}
 
 	buf := gopacket.NewSerializeBuffer()
@@ -122,7 +124,11 @@ func (s segment) bytes(t testing.TB) []byte {
 	} else {
 		size = start + 40 + int(binary.BigEndian.Uint16(b[start+4:]))
 	}
-	return b[:size-s.cut] // without gopacket's padding
+	b = b[:size-s.cut] // without gopacket's padding
+	if s.pad {
+		b = append(b, make([]byte, max(0, 60-len(b)))...)
+	}
+	return b
 }
 
 // extensionHeaders returns encoded IPv6 extension headers and the first one's

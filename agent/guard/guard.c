@@ -22,7 +22,9 @@
 #define IPPROTO_FRAGMENT 44
 #define IPPROTO_DSTOPTS 60
 
+#define TH_FIN 0x01
 #define TH_SYN 0x02
+#define TH_RST 0x04
 #define TH_ACK 0x10
 
 // A reason is an index into the counters; keep in step with counters.go.
@@ -37,6 +39,7 @@ enum reason {
 	DROPPED_UNKNOWN_HOME,
 	DROPPED_HOP_LIMIT,
 	DROPPED_MALFORMED,
+	DROPPED_TIME_WAIT,
 	SYN_DELIVERED,
 	SYN_RETURNED,
 	SYN_DROPPED,
@@ -109,13 +112,14 @@ struct packet {
 	struct flow flow;
 	u8 eth[12]; // destination, source
 	u8 v6;
-	u8 flags;    // TCP's
+	u8 flags;     // TCP's
+	u8 empty;     // it has no payload
 	u16 ttl_word; // IPv4: TTL and protocol; IPv6: hop limit in the first byte
 };
 
 enum kind {
 	OTHER,    // not TCP to a session address
-	SEGMENT,  // TCP to a session address: flow, flags and ttl_word are set
+	SEGMENT,  // TCP to a session address: flow, flags, empty and ttl_word are set
 	FRAGMENT, // a later fragment of such
 	MALFORMED,
 };
@@ -142,7 +146,9 @@ INLINE void map_v4(u8 *to, u32 addr)
 	__builtin_memcpy(to + 12, &addr, 4);
 }
 
-INLINE enum kind parse_tcp(struct __sk_buff *skb, u32 offset, struct packet *p)
+// The TCP header is at offset; end is where the IP header says that the packet
+// ends. A frame may be longer, padded.
+INLINE enum kind parse_tcp(struct __sk_buff *skb, u32 offset, u32 end, struct packet *p)
 {
 	struct {
 		u16 source;
@@ -158,6 +164,7 @@ INLINE enum kind parse_tcp(struct __sk_buff *skb, u32 offset, struct packet *p)
 	p->flow.client_port = tcp.source;
 	p->flow.session_port = tcp.dest;
 	p->flags = tcp.flags;
+	p->empty = offset + (tcp.data_offset >> 4) * 4 == end;
 	return SEGMENT;
 }
 
@@ -190,7 +197,7 @@ INLINE enum kind parse_v4(struct __sk_buff *skb, struct packet *p)
 		return FRAGMENT;
 	map_v4(p->flow.client, ip.source);
 	__builtin_memcpy(&p->ttl_word, &ip.ttl, 2);
-	return parse_tcp(skb, ETH_LEN + words * 4, p);
+	return parse_tcp(skb, ETH_LEN + words * 4, ETH_LEN + ntohs(ip.len), p);
 }
 
 INLINE enum kind parse_v6(struct __sk_buff *skb, struct packet *p)
@@ -235,7 +242,9 @@ INLINE enum kind parse_v6(struct __sk_buff *skb, struct packet *p)
 			offset += 8;
 		next = ext.next;
 	}
-	return next == IPPROTO_TCP ? parse_tcp(skb, offset, p) : MALFORMED;
+	if (next != IPPROTO_TCP)
+		return MALFORMED;
+	return parse_tcp(skb, offset, ETH_LEN + IPV6_LEN + ntohs(ip.len), p);
 }
 
 INLINE int same_mac(const u8 *a, const u8 *b)
@@ -246,9 +255,11 @@ INLINE int same_mac(const u8 *a, const u8 *b)
 	return x[0] == y[0] && x[1] == y[1] && x[2] == y[2];
 }
 
-// A socket of the flow, in any state but LISTEN: also a request (SYN received)
-// and one in TIME_WAIT.
-INLINE int has_socket(struct __sk_buff *skb, const struct packet *p)
+// The state of the flow's socket, 0 if it has none. A listener is none; a
+// request (SYN received) is one, and so is what the kernel keeps of a connection
+// that this end has closed: its state is TCP_TIME_WAIT, also while the peer's FIN
+// is awaited.
+INLINE u32 socket_state(struct __sk_buff *skb, const struct packet *p)
 {
 	struct bpf_sock_tuple tuple = {};
 	struct bpf_sock *sk;
@@ -268,9 +279,9 @@ INLINE int has_socket(struct __sk_buff *skb, const struct packet *p)
 	}
 	if (!sk)
 		return 0;
-	int live = sk->state != TCP_LISTEN;
+	u32 state = sk->state;
 	bpf_sk_release(sk);
-	return live;
+	return state == TCP_LISTEN ? 0 : state;
 }
 
 // One hop less to live, so that no circle of diversions is endless. Returns 0
@@ -326,7 +337,10 @@ INLINE int decide(struct __sk_buff *skb, struct packet *p)
 			return count(DROPPED_BOUNCED, TC_DROP);
 		return forward(skb, p, divert->mac, DIVERTED);
 	}
-	if (has_socket(skb, p))
+	u32 state = socket_state(skb, p);
+	if (state == TCP_TIME_WAIT && p->empty && (p->flags & (TH_SYN | TH_FIN | TH_RST | TH_ACK)) == TH_ACK)
+		return count(DROPPED_TIME_WAIT, TC_DROP);
+	if (state)
 		return count(DELIVERED_SOCKET, TC_NEXT);
 	if (!home)
 		return count(DROPPED_UNKNOWN_HOME, TC_DROP);

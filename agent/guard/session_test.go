@@ -206,30 +206,6 @@ func TestUndivertEndsADiversion(t *testing.T) {
 	}
 }
 
-func TestASocketInTimeWaitIsASocket(t *testing.T) {
-	for _, f := range families {
-		t.Run(f.name, func(t *testing.T) {
-			n := newLAN(t, Options{MaxDivert: 1024})
-			s := n.sessionAt(n.b, f)
-			s.server.Close()
-			io.Copy(io.Discard, s.client)
-			s.client.Close()
-			before := n.b.counters().DeliveredSocket
-			seg := segment{from: n.client, to: n.b, src: s.peer, dst: f.session, flags: "A"}
-			frame := seg.bytes(t)
-			n.client.send(frame)
-			for deadline := time.Now().Add(patience); n.b.counters().DeliveredSocket == before; {
-				if time.Now().After(deadline) {
-					t.Fatalf("node b counts %+v", n.b.counters())
-				}
-			}
-			if c := n.b.counters(); c.ReturnedHome != 0 {
-				t.Errorf("node b counts %+v", c)
-			}
-		})
-	}
-}
-
 func TestARequestInSynReceivedIsASocket(t *testing.T) {
 	for _, f := range families {
 		t.Run(f.name, func(t *testing.T) {
