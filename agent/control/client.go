@@ -38,6 +38,7 @@ const (
 	queueLength = 8192
 	keptRecords = 10_000
 	reportEvery = time.Second
+	newsDelay   = 10 * time.Millisecond
 )
 
 // ErrDisconnected says that a message could not be handed to the stream.
@@ -185,13 +186,37 @@ func (c *Client) write(ctx context.Context, stream grpc.BidiStreamingClient[shun
 	}
 	tick := time.NewTicker(reportEvery)
 	defer tick.Stop()
+	// News that nobody waits for is sent a few at a time: else the controller
+	// would wake up for each, just when the servers want the processor.
+	var news []*shuntv1.AttachRequest
+	late := time.NewTimer(newsDelay)
+	late.Stop()
+	defer late.Stop()
+	defer func() {
+		for _, m := range news {
+			if m.GetHandoff() != nil {
+				c.keep(m)
+			}
+		}
+	}()
 	for {
 		var err error
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case m := <-queue:
-			err = stream.Send(m)
+			if !isNews(m) {
+				err = stream.Send(m)
+				break
+			}
+			if news = append(news, m); len(news) == 1 {
+				late.Reset(newsDelay)
+			}
+		case <-late.C:
+			for len(news) > 0 && err == nil {
+				err = stream.Send(news[0])
+				news = news[1:]
+			}
 		case <-c.resync:
 			err = sync(0)
 		case q := <-queries:
@@ -206,6 +231,11 @@ func (c *Client) write(ctx context.Context, stream grpc.BidiStreamingClient[shun
 		}
 	}
 }
+
+// isNews tells what can wait for newsDelay: accounts of hand-offs and ends of
+// sessions, whose steering lingers anyhow. A session's Steer is never behind its
+// end: the hand-offs' names tell an end from that of a later session.
+func isNews(m *shuntv1.AttachRequest) bool { return m.GetHandoff() != nil || m.GetEnded() != nil }
 
 // sendKept sends the records that could not be sent before. One whose sending
 // failed may have arrived, and is not sent again.

@@ -14,6 +14,7 @@ import (
 	"github.com/shunt-sdn/shunt/agent/attach"
 	"github.com/shunt-sdn/shunt/agent/peer"
 	"github.com/shunt-sdn/shunt/agent/tcprepair"
+	"github.com/shunt-sdn/shunt/internal/workers"
 	"github.com/shunt-sdn/shunt/policy"
 	shuntv1 "github.com/shunt-sdn/shunt/proto/shunt/v1"
 )
@@ -82,6 +83,8 @@ type Dispatcher struct {
 	ctx    context.Context // ends when Close is called
 	cancel context.CancelFunc
 	wg     sync.WaitGroup // listeners, sessions and watches
+
+	workers workers.Pool // sessions run on them
 
 	mu        sync.Mutex // guards what follows
 	listeners map[netip.AddrPort]*listener
@@ -185,10 +188,10 @@ func (d *Dispatcher) accept(l *listener) {
 			c.Close()
 			return
 		}
-		go func() {
+		d.workers.Go(func() {
 			defer d.leave(s)
 			s.run()
-		}()
+		})
 	}
 }
 
@@ -263,6 +266,7 @@ func (d *Dispatcher) Close() {
 	}
 	d.mu.Unlock()
 	d.wg.Wait()
+	d.workers.Close()
 }
 
 // id returns the id of a new hand-off.

@@ -19,6 +19,7 @@ import (
 	"github.com/shunt-sdn/shunt/agent/sockdiag"
 	"github.com/shunt-sdn/shunt/agent/tcprepair"
 	"github.com/shunt-sdn/shunt/agent/wire"
+	"github.com/shunt-sdn/shunt/internal/workers"
 	shuntv1 "github.com/shunt-sdn/shunt/proto/shunt/v1"
 )
 
@@ -91,8 +92,8 @@ func (s *Server) Transfer(stream grpc.BidiStreamingServer[shuntv1.TransferReques
 			s.o.Log.Debug("an answer to a source was not sent", "err", err)
 		}
 	}
-	var imports sync.WaitGroup
-	defer imports.Wait()
+	var imports workers.Pool
+	defer imports.Close()
 	slots := make(chan struct{}, maxImports)
 	for {
 		m, err := stream.Recv()

@@ -131,23 +131,3 @@ func repair(fd, mode int) error {
 	return fmt.Errorf("set TCP_REPAIR to %d: %w", mode, err)
 }
 
-// dropAll is a program of classic BPF that keeps 0 bytes of each packet. The
-// kernel only reads it.
-var dropAll = [1]unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K, K: 0}}
-
-// deafen makes the kernel drop what arrives for the socket.
-func deafen(fd int) error {
-	prog := unix.SockFprog{Len: uint16(len(dropAll)), Filter: &dropAll[0]}
-	if err := unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &prog); err != nil {
-		return fmt.Errorf("attach a socket filter: %w", err)
-	}
-	return nil
-}
-
-func undeafen(fd int) error {
-	err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DETACH_FILTER, 0)
-	if err != nil && !errors.Is(err, unix.ENOENT) { // ENOENT: it has none
-		return fmt.Errorf("detach the socket filter: %w", err)
-	}
-	return nil
-}

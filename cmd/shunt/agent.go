@@ -23,6 +23,7 @@ func newAgentCommand() *cobra.Command {
 			if err != nil || check {
 				return err
 			}
+			relaxGC()
 			return agent.Run(cmd.Context(), cfg, version(), log)
 		},
 	}

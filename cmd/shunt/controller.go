@@ -23,6 +23,7 @@ func newControllerCommand() *cobra.Command {
 			if err != nil || check {
 				return err
 			}
+			relaxGC()
 			return controller.Run(cmd.Context(), cfg, log)
 		},
 	}
