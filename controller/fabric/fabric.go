@@ -24,6 +24,7 @@ type Fabric struct {
 	cfg     Config
 	log     *slog.Logger
 	devices []*device
+	counts  openflow.Counts
 
 	mu       sync.Mutex // guards all below
 	topology Topology   // the last one set
@@ -135,7 +136,7 @@ func (f *Fabric) welcome(ctx context.Context, nc net.Conn, d *device) {
 	defer nc.Close()
 	log := f.log.With("peer", nc.RemoteAddr())
 	shake, cancel := context.WithTimeout(ctx, shakeTimeout)
-	conn, err := openflow.Handshake(shake, nc, openflow.Config{Log: log, EchoInterval: f.cfg.EchoInterval, EchoTimeout: f.cfg.EchoTimeout})
+	conn, err := openflow.Handshake(shake, nc, openflow.Config{Log: log, EchoInterval: f.cfg.EchoInterval, EchoTimeout: f.cfg.EchoTimeout, Counts: &f.counts})
 	cancel()
 	if err != nil {
 		log.Warn("OpenFlow handshake failed", "err", err)
@@ -341,6 +342,9 @@ func (f *Fabric) Status() []SwitchStatus {
 	}
 	return all
 }
+
+// Messages are the OpenFlow messages exchanged with all switches.
+func (f *Fabric) Messages() *openflow.Counts { return &f.counts }
 
 // A FlowInfo is one of our flows, as a switch reports it.
 type FlowInfo struct {

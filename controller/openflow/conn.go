@@ -20,6 +20,7 @@ type Config struct {
 	EchoInterval time.Duration // silence after which the peer is asked for an echo; 0: 5 s
 	EchoTimeout  time.Duration // silence after the question that ends the channel; 0: 5 s
 	MaxMessage   int           // octets of the longest message accepted; 0: MaxMessageLen
+	Counts       *Counts       // counts messages; nil: nobody does
 }
 
 func (c Config) withDefaults() Config {
@@ -202,6 +203,7 @@ func (c *Conn) readLoop() error {
 			return fmt.Errorf("read from the switch: %w", err)
 		}
 		c.touch()
+		c.cfg.Counts.read(m)
 		if m.Version() != Version {
 			if m.Type() != TypeError {
 				c.lastWords(EncodeError(m.Xid(), BadRequestBadVersion, m))

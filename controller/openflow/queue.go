@@ -209,6 +209,7 @@ func (c *Conn) writeLoop() {
 			c.fail(fmt.Errorf("write to the switch: %w", err))
 			return
 		}
+		c.cfg.Counts.wrote(buf)
 		if cap(buf) > 8*maxBatch {
 			buf = make([]byte, 0, 2*maxBatch)
 		}

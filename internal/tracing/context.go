@@ -109,3 +109,13 @@ func putRandom(b []byte) {
 		r >>= 8
 	}
 }
+
+// OfTrace returns a context of the trace with this id and a span that is
+// nobody's, not recorded; for those who know only the id.
+func OfTrace(id string) (c Context, ok bool) {
+	if len(id) != 32 || !lowerHex(c.Trace[:], id) {
+		return Context{}, false
+	}
+	c.Span = newSpan()
+	return c, c.Valid()
+}
