@@ -38,7 +38,7 @@ const (
 	queueLength = 8192
 	keptRecords = 10_000
 	reportEvery = time.Second
-	newsDelay   = 10 * time.Millisecond
+	newsDelay   = 20 * time.Millisecond
 )
 
 // ErrDisconnected says that a message could not be handed to the stream.
