@@ -136,14 +136,19 @@ func TestTwentyThousandConnections(t *testing.T) {
 				memory[h], fds[h] = c.residentKB(h), c.descriptors(h)
 			}
 			before := c.status()
-			resets := c.resets("client1")
+			resets := make(map[string]func() string) // by host: sent by anybody
+			for _, h := range append([]string{"client1"}, agents...) {
+				resets[h] = c.resets(h)
+			}
 			begun := time.Now()
 			const n = 20_000
 			if failed := c.connect(n, 64); len(failed) > 0 {
 				t.Errorf("%d of %d requests failed, the first: %v", len(failed), n, failed[0])
 			}
 			t.Logf("%d connections in %v", n, time.Since(begun))
-			c.checkResets(resets())
+			for h, seen := range resets {
+				c.checkResets(h, seen())
+			}
 			c.await(15*time.Second, func() string {
 				if s := c.status(); s.HandoffsCompleted-before.HandoffsCompleted < n {
 					return fmt.Sprintf("%d of %d connections were handed off", s.HandoffsCompleted-before.HandoffsCompleted, n)
@@ -169,29 +174,20 @@ func TestTwentyThousandConnections(t *testing.T) {
 	}
 }
 
-// checkResets fails for a RST that came to the client. One that the client's
-// kernel sent is reported: every request has succeeded, so it was about a
-// connection that was over. Open vSwitch can reorder two packets of a session
-// while its flow changes; a server whose socket is in TIME-WAIT then acknowledges
-// the late one to a client that has closed.
-func (c *cluster) checkResets(seen string) {
+// checkResets fails for every RST that was seen on a host.
+func (c *cluster) checkResets(host, seen string) {
 	c.t.Helper()
-	own := 0
+	n := 0
 	for line := range strings.Lines(seen) {
-		switch {
-		case !strings.Contains(line, "Flags ["):
-		case strings.Contains(line, "> 10.10.0.80.80:"):
-			own++
-			if own == 1 {
-				c.t.Logf("the client refused a late packet: %s", line)
-			}
-		default:
-			c.t.Errorf("a RST came to the client: %s", line)
+		if !strings.Contains(line, "Flags [") {
+			continue
+		}
+		if n++; n <= 5 {
+			c.t.Errorf("a RST at %s: %s", host, strings.TrimSpace(line))
 		}
 	}
-	c.t.Logf("the client refused %d late packets", own)
-	if own > 200 { // one connection in a hundred: no longer a rare reordering
-		c.t.Errorf("the client refused %d packets of 20,000 connections", own)
+	if n > 5 {
+		c.t.Errorf("%d RSTs at %s", n, host)
 	}
 }
 
