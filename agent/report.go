@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 
 	"github.com/shunt-sdn/shunt/agent/attach"
 	"github.com/shunt-sdn/shunt/agent/config"
@@ -31,6 +32,12 @@ func (a *agent) makeAttachment(ctx context.Context, app config.Application) (att
 	switch app.Attach {
 	case config.AttachListener:
 		return attach.NewListener(ctx, attach.ListenerConfig{Socket: app.Socket, OnReady: onReady, Log: log})
+	case config.AttachPreload:
+		connect, err := netip.ParseAddrPort(app.Connect)
+		if err != nil {
+			return nil, fmt.Errorf("connect: %w", err) // config has checked it
+		}
+		return attach.NewPreload(attach.PreloadConfig{Socket: app.Socket, Connect: connect, Connect6: app.Connect6, OnReady: onReady, Log: log})
 	case config.AttachRelay:
 		return attach.NewRelay(attach.RelayConfig{Connect: app.Connect, ProxyProtocol: app.ProxyProtocol, OnReady: onReady, Log: log})
 	default:

@@ -82,13 +82,17 @@ func TestSessionsComeOutOfAcceptHoweverAServerWaits(t *testing.T) {
 // A session gets the descriptor's number that its connection would have had.
 func TestTheLowestDescriptorIsUsed(t *testing.T) {
 	s := newServer(t, "epoll 127.0.0.1 nonblock")
-	first := ask(t, s.direct())["fd"]
-	var next int
-	fmt.Sscan(first, &next)
+	idle := descriptors(t, s.cmd.Process.Pid)
+	number := func(c net.Conn) string {
+		fd := ask(t, c)["fd"]
+		c.Close()
+		until(t, "the server has closed it", func() bool { return descriptors(t, s.cmd.Process.Pid) == idle })
+		return fd
+	}
+	want := number(s.direct())
 	for range 5 {
-		next++
-		if got := ask(t, s.attached("127.0.0.1"))["fd"]; got != fmt.Sprint(next) {
-			t.Errorf("accept returned %s, want %d", got, next)
+		if got := number(s.attached("127.0.0.1")); got != want {
+			t.Errorf("accept returned %s, want %s", got, want)
 		}
 	}
 }

@@ -34,6 +34,9 @@ func (r *reader) check(d *document) {
 // checkAttach holds what an application says of its attachment against the kind.
 func (r *reader) checkAttach(a *applicationDoc) {
 	service := a.service.V
+	if a.connect6.N != nil && a.attach.V != AttachPreload {
+		r.Errorf(a.connect6.N, "remove it, or write attach: preload", "application of %s is attached by %s, which has no connect6", service, a.attach.V)
+	}
 	switch a.attach.V {
 	case AttachListener:
 		if a.socket.N == nil {
@@ -45,6 +48,8 @@ func (r *reader) checkAttach(a *applicationDoc) {
 		if a.proxyProtocol.V {
 			r.Errorf(a.proxyProtocol.N, "remove it: the program gets the client's own connection", "application of %s is attached by listener, which has no PROXY protocol", service)
 		}
+	case AttachPreload:
+		r.checkPreload(a)
 	case AttachRelay:
 		if a.connect.N == nil {
 			r.Errorf(a.n, "write connect: host:port where it accepts connections", "application of %s is attached by relay, but has nothing to connect to", service)

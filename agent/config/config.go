@@ -27,6 +27,9 @@ type Attach string
 const (
 	// AttachListener passes descriptors to programs that use the package handoff.
 	AttachListener Attach = "listener"
+	// AttachPreload passes descriptors to an unmodified server that has
+	// libshunt.so loaded.
+	AttachPreload Attach = "preload"
 	// AttachRelay copies bytes to and from a local address.
 	AttachRelay Attach = "relay"
 )
@@ -57,8 +60,9 @@ var Subsystems = []string{"agent", "dispatcher", "server", "attach", "control", 
 type Application struct {
 	Service       string
 	Attach        Attach
-	Socket        string         // AttachListener: where programs connect
-	Connect       string         // AttachRelay: host:port
+	Socket        string         // AttachListener: where programs connect; AttachPreload: the path in the server's SHUNT_PRELOAD
+	Connect       string         // AttachRelay: host:port; AttachPreload: address:port of the server's own listener
+	Connect6      netip.AddrPort // AttachPreload: its IPv6 listener, if Connect is not it; invalid: none
 	ProxyProtocol bool           // AttachRelay: begin with a PROXY protocol v2 header
 	Direct        netip.AddrPort // where it takes ordinary connections; invalid: nowhere
 }

@@ -37,6 +37,7 @@ type applicationDoc struct {
 	service         conf.At[string]
 	attach          conf.At[Attach]
 	socket, connect conf.At[string]
+	connect6        conf.At[netip.AddrPort]
 	proxyProtocol   conf.At[bool]
 	direct          conf.At[netip.AddrPort]
 }
@@ -73,9 +74,10 @@ func (r *reader) application(n *yaml.Node) *applicationDoc {
 	a := &applicationDoc{n: n}
 	r.Mapping(n, "application",
 		conf.Needed("service", "name the service that it answers", conf.Scalar(r.Reader, "service", &a.service, conf.Name)),
-		conf.Needed("attach", "write listener for programs that use the package handoff, or relay for any other", conf.Scalar(r.Reader, "attach", &a.attach, parseAttach)),
+		conf.Needed("attach", "write listener for programs that use the package handoff, preload for servers that run with libshunt.so, or relay for any other", conf.Scalar(r.Reader, "attach", &a.attach, parseAttach)),
 		conf.Optional("socket", conf.Scalar(r.Reader, "socket", &a.socket, parseSocket)),
 		conf.Optional("connect", conf.Scalar(r.Reader, "connect", &a.connect, parseEndpoint)),
+		conf.Optional("connect6", conf.Scalar(r.Reader, "connect6", &a.connect6, parseDirect)),
 		conf.Optional("proxy_protocol", conf.Scalar(r.Reader, "proxy_protocol", &a.proxyProtocol, conf.Bool)),
 		conf.Optional("direct", conf.Scalar(r.Reader, "direct", &a.direct, parseDirect)))
 	return a
@@ -91,7 +93,7 @@ func (d *document) config() Config {
 	}
 	for _, a := range d.applications {
 		c.Applications = append(c.Applications, Application{
-			Service: a.service.V, Attach: a.attach.V, Socket: a.socket.V, Connect: a.connect.V,
+			Service: a.service.V, Attach: a.attach.V, Socket: a.socket.V, Connect: a.connect.V, Connect6: a.connect6.V,
 			ProxyProtocol: a.proxyProtocol.V, Direct: a.direct.V,
 		})
 	}

@@ -20,10 +20,10 @@ func parseRole(s string) (Role, error) {
 
 func parseAttach(s string) (Attach, error) {
 	switch a := Attach(s); a {
-	case AttachListener, AttachRelay:
+	case AttachListener, AttachPreload, AttachRelay:
 		return a, nil
 	}
-	return "", fmt.Errorf("is unknown; write listener or relay")
+	return "", fmt.Errorf("is unknown; write listener, preload or relay")
 }
 
 // parseInterface takes what Linux takes. Source: net/core/dev.c, dev_valid_name.
