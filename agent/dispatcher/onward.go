@@ -57,6 +57,7 @@ func (fd rawFD) Write(func(uintptr) bool) error { return syscall.ENOTSUP }
 // seconds more if the target falls silent meanwhile.
 func (d *Dispatcher) HandOn(ctx context.Context, fd int, o Onward) error {
 	if err := ctx.Err(); err != nil {
+		o.Departure.Back()
 		return err
 	}
 	s := &session{
