@@ -65,7 +65,7 @@ func (a *agent) Leave() {
 
 // Steer sends a session's packets to a node and answers when the switch has it.
 func (a *agent) Steer(m *shuntv1.Steer, e api.Ends) {
-	done := a.answer(m.Id)
+	done := a.c.telemetry.steering(m, a.answer(m.Id))
 	s, ok := a.c.view.Load().session(e.Client, e.Local)
 	if !ok {
 		done(fmt.Errorf("session address %v is leased to nobody; the service or dispatcher was removed", e.Local))
@@ -89,7 +89,7 @@ func (a *agent) Steer(m *shuntv1.Steer, e api.Ends) {
 
 // Unsteer takes a hand-off back and answers when the switch has it.
 func (a *agent) Unsteer(id string, e api.Ends) {
-	done := a.answer(id)
+	done := a.c.telemetry.timed(opUnsteer, time.Now(), a.answer(id))
 	s, ok := a.c.view.Load().session(e.Client, e.Local)
 	if !ok {
 		done(nil) // nothing steers an address that is not leased
@@ -173,6 +173,7 @@ func (a *agent) deliverMail() {
 // Handoff records how a hand-off ended.
 func (a *agent) Handoff(record *shuntv1.Handoff) {
 	a.c.handoffs.Add(record)
+	a.c.telemetry.recorded(a.c, record)
 	level := slog.LevelDebug
 	if record.Outcome == shuntv1.Outcome_OUTCOME_FAILED {
 		level = slog.LevelWarn

@@ -18,6 +18,7 @@ import (
 	"github.com/shunt-sdn/shunt/controller/fabric"
 	"github.com/shunt-sdn/shunt/controller/leases"
 	"github.com/shunt-sdn/shunt/controller/registry"
+	"github.com/shunt-sdn/shunt/internal/tracing"
 )
 
 const (
@@ -46,6 +47,8 @@ type cluster struct {
 	queries  queries
 	listing  listing
 
+	telemetry *telemetry
+
 	view     atomic.Pointer[view] // never nil once newCluster is done
 	stopping atomic.Bool          // agents that leave are cut off by us
 
@@ -59,8 +62,10 @@ type cluster struct {
 
 // newCluster loads what the disk remembers and tells the switches about it.
 func newCluster(cfg config.Config, log *slog.Logger, store *leases.Store, sw switches) (*cluster, error) {
+	t := newTelemetry()
+	log = slog.New(tracing.WithTraces(log.Handler(), &t.book))
 	c := &cluster{
-		cfg: cfg, log: log, store: store, switches: sw,
+		cfg: cfg, log: log, store: store, switches: sw, telemetry: t,
 		handoffs: registry.NewHandoffs(keepHandoffs),
 		sessions: registry.NewSessions(timing(cfg)),
 		// Agents compare versions across restarts of the controller.
@@ -146,6 +151,7 @@ func (c *cluster) warm(late bool) bool {
 		all = append(all, steered(s))
 	}
 	c.switches.Replace(all)
+	c.telemetry.warm.Store(true)
 	c.log.Info("sessions are known", "elsewhere", len(all))
 	return true
 }

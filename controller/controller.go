@@ -20,18 +20,21 @@ import (
 	"github.com/shunt-sdn/shunt/controller/config"
 	"github.com/shunt-sdn/shunt/controller/leases"
 	"github.com/shunt-sdn/shunt/controller/openflow"
+	"github.com/shunt-sdn/shunt/internal/logconf"
 	"github.com/shunt-sdn/shunt/internal/sdnotify"
 )
 
 // Run runs the controller until ctx ends, which is a clean stop and returns
 // nil, or a part of it fails. Nothing is removed from switches or agents at the
 // end: sessions live on.
-func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
-	return run(ctx, cfg, log, func(s *leases.Store) (switches, error) { return newSwitches(cfg, s, log) })
+func Run(ctx context.Context, cfg config.Config, version string, log *slog.Logger) error {
+	return run(ctx, cfg, version, log, func(s *leases.Store) (switches, error) {
+		return newSwitches(cfg, s, logconf.Of(log, "switches"))
+	})
 }
 
 // run is Run with what makes the switches.
-func run(ctx context.Context, cfg config.Config, log *slog.Logger, make func(*leases.Store) (switches, error)) (err error) {
+func run(ctx context.Context, cfg config.Config, version string, log *slog.Logger, make func(*leases.Store) (switches, error)) (err error) {
 	store, err := leases.Open(cfg.State)
 	if err != nil {
 		return err
@@ -54,6 +57,10 @@ func run(ctx context.Context, cfg config.Config, log *slog.Logger, make func(*le
 	if err != nil {
 		return err
 	}
+	if err := c.telemetry.open(ctx, cfg, version, log, c); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, c.telemetry.close()) }()
 	log.Info("controller is up", "grpc", l.network.Addr(), "operator", cfg.Listen.Operator, "openflow", cfg.Listen.OpenFlow,
 		"services", len(cfg.Services), "tls", !cfg.Insecure)
 	if err := sdnotify.Ready(); err != nil {
@@ -68,7 +75,7 @@ func run(ctx context.Context, cfg config.Config, log *slog.Logger, make func(*le
 // and stops them in that order: agents that are cut off by a clean stop are not
 // remembered as gone, and what they say last still reaches the switches.
 func (c *cluster) serve(ctx context.Context, l *listeners, certs certificates) error {
-	server := api.New(certs.agents, c, c, c.log)
+	server := api.New(certs.agents, c, c, logconf.Of(c.log, "api"))
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 	var stages []stage
@@ -87,6 +94,7 @@ func (c *cluster) serve(ctx context.Context, l *listeners, certs certificates) e
 	start("control switches", func(ctx context.Context) error { return c.switches.Run(ctx, l.openflow, certs.dialled) })
 	start("serve agents and operators", func(ctx context.Context) error { return server.Serve(ctx, l.network, l.operator) })
 	start("follow the cluster", func(ctx context.Context) error { c.run(ctx); return nil })
+	start("metrics", c.telemetry.endpoint.Run)
 	start("tell the service manager", func(ctx context.Context) error { sdnotify.Watch(ctx, c.alive); return nil })
 	<-ctx.Done()
 	for len(stages) > 0 {

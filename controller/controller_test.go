@@ -351,7 +351,7 @@ func TestRunWithTLSAndARealFabric(t *testing.T) {
 	log := slog.New(slog.NewTextHandler(testWriter(t), nil))
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- Run(ctx, cfg, log) }()
+	go func() { done <- Run(ctx, cfg, "test", log) }()
 	eventually(t, "it listens for switches", func() bool {
 		c, err := net.Dial("tcp", cfg.Listen.OpenFlow)
 		if err == nil {
@@ -375,24 +375,24 @@ func TestWhatIsWrongAtTheStartIsNamed(t *testing.T) {
 
 	cfg := testConfig(t)
 	cfg.Listen.GRPC = busy.Addr().String()
-	if err := Run(t.Context(), cfg, log); err == nil || !strings.Contains(err.Error(), "correct listen.grpc") {
+	if err := Run(t.Context(), cfg, "test", log); err == nil || !strings.Contains(err.Error(), "correct listen.grpc") {
 		t.Errorf("agents' port is taken: %v", err)
 	}
 	cfg.Listen.GRPC, cfg.Listen.OpenFlow = freePort(t), busy.Addr().String()
-	if err := Run(t.Context(), cfg, log); err == nil || !strings.Contains(err.Error(), "correct listen.openflow") {
+	if err := Run(t.Context(), cfg, "test", log); err == nil || !strings.Contains(err.Error(), "correct listen.openflow") {
 		t.Errorf("switches' port is taken: %v", err)
 	}
 	cfg.Insecure = false
-	if err := Run(t.Context(), cfg, log); err == nil || !strings.Contains(err.Error(), "tls: cert is missing") {
+	if err := Run(t.Context(), cfg, "test", log); err == nil || !strings.Contains(err.Error(), "tls: cert is missing") {
 		t.Errorf("no certificate: %v", err)
 	}
 	cfg.Insecure, cfg.State = true, "/proc/nothing/c.db"
-	if err := Run(t.Context(), cfg, log); err == nil || !strings.Contains(err.Error(), "state database") {
+	if err := Run(t.Context(), cfg, "test", log); err == nil || !strings.Contains(err.Error(), "state database") {
 		t.Errorf("no state: %v", err)
 	}
 	d := start(t, testConfig(t))
 	d.status(t)
-	if err := Run(t.Context(), d.cfg, log); err == nil || !strings.Contains(err.Error(), "is a controller running already") {
+	if err := Run(t.Context(), d.cfg, "test", log); err == nil || !strings.Contains(err.Error(), "is a controller running already") {
 		t.Errorf("a second controller: %v", err)
 	}
 }

@@ -60,7 +60,7 @@ func start(t *testing.T, cfg config.Config) *daemon {
 	done := make(chan error, 1)
 	log := slog.New(slog.NewTextHandler(testWriter(t), &slog.HandlerOptions{Level: slog.LevelDebug}))
 	go func() {
-		done <- run(ctx, cfg, log, func(*leases.Store) (switches, error) { return d.sw, nil })
+		done <- run(ctx, cfg, "test", log, func(*leases.Store) (switches, error) { return d.sw, nil })
 	}()
 	eventually(t, "it listens", func() bool {
 		c, err := net.Dial("tcp", cfg.Listen.GRPC)

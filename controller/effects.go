@@ -23,6 +23,7 @@ func steered(s registry.Session) fabric.Session {
 func (c *cluster) perform(effects []registry.Effect, done func(error)) {
 	for _, e := range effects {
 		s := e.Session
+		c.telemetry.effect(e.Action)
 		switch e.Action {
 		case registry.Steer:
 			c.switches.Steer(steered(s), done)

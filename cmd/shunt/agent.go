@@ -5,6 +5,7 @@ import (
 
 	"github.com/shunt-sdn/shunt/agent"
 	"github.com/shunt-sdn/shunt/agent/config"
+	"github.com/shunt-sdn/shunt/internal/logconf"
 )
 
 func newAgentCommand() *cobra.Command {
@@ -15,12 +16,15 @@ func newAgentCommand() *cobra.Command {
 		Short: "Run the agent of a dispatcher or server node",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			log, err := logger(level)
-			if err != nil {
-				return err
-			}
 			cfg, err := config.Load(file)
 			if err != nil || check {
+				return err
+			}
+			log, err := daemonLog(cmd.Context(), level, cfg.Log, func() (logconf.Config, error) {
+				c, err := config.Load(file)
+				return c.Log, err
+			})
+			if err != nil {
 				return err
 			}
 			relaxGC()
@@ -29,6 +33,6 @@ func newAgentCommand() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&file, "config", "/etc/shunt/agent.yaml", "configuration `file`")
 	cmd.Flags().BoolVar(&check, "check", false, "only check the configuration")
-	cmd.Flags().StringVar(&level, "log-level", "info", "debug, info, warn or error")
+	cmd.Flags().StringVar(&level, "log-level", "", "debug, info, warn or error; instead of the configuration's log.level")
 	return cmd
 }

@@ -5,6 +5,7 @@ import (
 
 	"github.com/shunt-sdn/shunt/controller"
 	"github.com/shunt-sdn/shunt/controller/config"
+	"github.com/shunt-sdn/shunt/internal/logconf"
 )
 
 func newControllerCommand() *cobra.Command {
@@ -15,20 +16,23 @@ func newControllerCommand() *cobra.Command {
 		Short: "Run the controller",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			log, err := logger(level)
-			if err != nil {
-				return err
-			}
 			cfg, err := config.Load(file)
 			if err != nil || check {
 				return err
 			}
+			log, err := daemonLog(cmd.Context(), level, cfg.Log, func() (logconf.Config, error) {
+				c, err := config.Load(file)
+				return c.Log, err
+			})
+			if err != nil {
+				return err
+			}
 			relaxGC()
-			return controller.Run(cmd.Context(), cfg, log)
+			return controller.Run(cmd.Context(), cfg, version(), log)
 		},
 	}
 	cmd.Flags().StringVar(&file, "config", "/etc/shunt/controller.yaml", "configuration `file`")
 	cmd.Flags().BoolVar(&check, "check", false, "only check the configuration")
-	cmd.Flags().StringVar(&level, "log-level", "info", "debug, info, warn or error")
+	cmd.Flags().StringVar(&level, "log-level", "", "debug, info, warn or error; instead of the configuration's log.level")
 	return cmd
 }
