@@ -55,6 +55,12 @@ func (p program) run(ctx context.Context, log *slog.Logger) error {
 			return fmt.Errorf("run %s: %w", name, err)
 		}
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: c}
+		o, err := newOutput(c)
+		if err != nil {
+			return fmt.Errorf("run %s: make a pipe for its output: %w", name, err)
+		}
+		defer o.close()
+		cmd.Stdout, cmd.Stderr = o.w, o.w
 	}
 	log.Info("starting", "program", name, "user", p.User)
 	err := cmd.Run()
