@@ -130,4 +130,3 @@ func repair(fd, mode int) error {
 	}
 	return fmt.Errorf("set TCP_REPAIR to %d: %w", mode, err)
 }
-
