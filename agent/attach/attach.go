@@ -13,6 +13,8 @@ import (
 	"net/netip"
 	"os"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // Meta says which session a socket is.
@@ -77,4 +79,15 @@ func duplicate(fd int) (*net.TCPConn, error) {
 		return nil, fmt.Errorf("take over the session's socket: it is %T, not TCP", c)
 	}
 	return tcp, nil
+}
+
+// duplicateOf returns a bare descriptor of a connection.
+func duplicateOf(c syscall.RawConn) (fd int, err error) {
+	if e := c.Control(func(f uintptr) { fd, err = unix.FcntlInt(f, unix.F_DUPFD_CLOEXEC, 0) }); e != nil {
+		return -1, e
+	}
+	if err != nil {
+		return -1, fmt.Errorf("duplicate the session's socket: %w", err)
+	}
+	return fd, nil
 }

@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/shunt-sdn/shunt/agent/httphead"
 )
 
 // RelayConfig says how sessions reach an application over TCP.
@@ -23,6 +25,16 @@ type RelayConfig struct {
 	// ProxyProtocol sends a PROXY protocol header, version 2, first, so that
 	// the application learns the client's address.
 	ProxyProtocol bool
+	// Forwarded tells the application the client's address in each request.
+	Forwarded Forwarded
+	// Router, if set, is asked about each request but the first of a connection.
+	Router Router
+	// MaxHead bounds the head of a request, octets; 0 means httphead.DefaultMax.
+	// Nobody looks at heads where there is neither Forwarded nor Router.
+	MaxHead int
+	// HeadTimeout is how long a head may take from its first octet on; 0 means
+	// DefaultHeadTimeout.
+	HeadTimeout time.Duration
 	// Timeouts limit sessions in which nothing moves.
 	Timeouts Timeouts
 	// Probe is how often an application that did not accept is tried again;
@@ -33,6 +45,9 @@ type RelayConfig struct {
 	OnReady func(ready bool)
 	Log     *slog.Logger // nil means none
 }
+
+// DefaultHeadTimeout is that of dispatchers, which see the first head.
+const DefaultHeadTimeout = 10 * time.Second
 
 // Relayer is the attachment that gives sessions to an application by copying
 // octets: the application needs to know nothing of Shunt.
@@ -59,6 +74,17 @@ var _ Attachment = (*Relayer)(nil)
 func NewRelay(cfg RelayConfig) (*Relayer, error) {
 	if host, port, err := net.SplitHostPort(cfg.Connect); err != nil || host == "" || port == "" {
 		return nil, fmt.Errorf("relay to %q: want the application's address and port, such as 127.0.0.1:8080", cfg.Connect)
+	}
+	switch cfg.Forwarded {
+	case ForwardedOff, ForwardedFor, ForwardedStandard:
+	default:
+		return nil, fmt.Errorf("relay to %s: forwarded %q is unknown; use %s or %s", cfg.Connect, cfg.Forwarded, ForwardedFor, ForwardedStandard)
+	}
+	if cfg.MaxHead <= 0 {
+		cfg.MaxHead = httphead.DefaultMax
+	}
+	if cfg.HeadTimeout <= 0 {
+		cfg.HeadTimeout = DefaultHeadTimeout
 	}
 	if cfg.DialTimeout <= 0 {
 		cfg.DialTimeout = time.Second
@@ -154,7 +180,13 @@ func (r *Relayer) dial(ctx context.Context) (*net.TCPConn, error) {
 }
 
 func (r *Relayer) relay(client, backend *net.TCPConn, m Meta) {
-	stats, err := RelayWith(r.ctx, client, backend, r.cfg.Timeouts)
+	var stats Stats
+	var err error
+	if r.cfg.Router == nil && r.cfg.Forwarded == ForwardedOff {
+		stats, err = RelayWith(r.ctx, client, backend, r.cfg.Timeouts)
+	} else {
+		stats, err = relayHTTP(r.ctx, client, backend, &r.cfg, m, r.log)
+	}
 	if err != nil {
 		r.log.Debug("a relayed session was reset", "session", m.ID, "client", m.Client, "err", err,
 			"to_application", stats.ToBackend, "to_client", stats.ToClient)

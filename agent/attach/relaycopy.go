@@ -46,18 +46,7 @@ func Relay(ctx context.Context, client, backend *net.TCPConn) (Stats, error) {
 
 // RelayWith is Relay with limits.
 func RelayWith(ctx context.Context, client, backend *net.TCPConn, t Timeouts) (Stats, error) {
-	if t.HalfClosed <= 0 {
-		t.HalfClosed = DefaultHalfClosed
-	}
-	r := &relay{client: client, backend: backend, timeouts: t}
-	r.touch()
-	client.SetDeadline(time.Time{}) // the caller's have served their purpose
-	backend.SetDeadline(time.Time{})
-	if t.Idle > 0 {
-		tick := time.Now().Add(t.Idle / 2)
-		client.SetReadDeadline(tick)
-		backend.SetReadDeadline(tick)
-	}
+	r := newRelayOf(client, backend, t)
 	// Deadlines end the copying; both connections stay open until both
 	// directions are done.
 	stop := context.AfterFunc(ctx, r.interrupt)
@@ -73,14 +62,49 @@ func RelayWith(ctx context.Context, client, backend *net.TCPConn, t Timeouts) (S
 	if ctx.Err() != nil && err != nil {
 		err = fmt.Errorf("relay ended: %w", context.Cause(ctx))
 	}
-	if err != nil {
-		// Discards what is unsent and sends RST, as an end that failed would have.
-		client.SetLinger(0)
-		backend.SetLinger(0)
-	}
-	client.Close()
-	backend.Close()
+	r.end(err != nil)
 	return r.stats, err
+}
+
+func newRelayOf(client, backend *net.TCPConn, t Timeouts) *relay {
+	if t.HalfClosed <= 0 {
+		t.HalfClosed = DefaultHalfClosed
+	}
+	r := &relay{client: client, backend: backend, timeouts: t}
+	r.touch()
+	client.SetDeadline(time.Time{}) // the caller's have served their purpose
+	backend.SetDeadline(time.Time{})
+	if t.Idle > 0 {
+		backend.SetReadDeadline(time.Now().Add(t.Idle / 2))
+	}
+	r.rearm()
+	return r
+}
+
+// rearm gives the client's side the deadline at which to look at the clock.
+func (r *relay) rearm() {
+	var tick time.Time
+	switch {
+	case r.halfClosed.Load():
+		tick = time.Now().Add(r.halfClosedLimit() / 2)
+	case r.timeouts.Idle > 0:
+		tick = time.Now().Add(r.timeouts.Idle / 2)
+	}
+	r.client.SetReadDeadline(tick)
+	if r.failed.Load() {
+		r.interrupt()
+	}
+}
+
+// end closes both connections. One that failed discards what is unsent and
+// sends RST, as an end that failed would have.
+func (r *relay) end(failed bool) {
+	if failed {
+		r.client.SetLinger(0)
+		r.backend.SetLinger(0)
+	}
+	r.client.Close()
+	r.backend.Close()
 }
 
 // relay is one session being copied by two goroutines.
@@ -165,10 +189,7 @@ func (r *relay) halfClosedLimit() time.Duration {
 func (r *relay) backendEnded() {
 	r.touch()
 	r.halfClosed.Store(true)
-	r.client.SetReadDeadline(time.Now().Add(r.halfClosedLimit() / 2))
-	if r.failed.Load() {
-		r.interrupt()
-	}
+	r.rearm()
 }
 
 // interrupt ends both directions.

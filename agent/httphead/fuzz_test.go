@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/shunt-sdn/shunt/internal/httpframe"
 )
 
 // FuzzParse holds the parser to three promises: no input makes it panic, the
@@ -31,8 +33,22 @@ func FuzzParse(f *testing.F) {
 		piecemeal(t, b, limit, int(step)+1, h, done, err)
 		if done {
 			compare(t, b, h)
+			sameFraming(t, b, h)
 		}
 	})
+}
+
+// sameFraming: those who follow the connection further on see the same message.
+func sameFraming(t *testing.T, b []byte, h Head) {
+	var m httpframe.Message
+	m.Request()
+	n, err := m.Feed(b[:h.Length])
+	if n != h.Length || err != nil || !m.HeadDone() {
+		t.Fatalf("accepted, but internal/httpframe takes %d octets of %d, %v, head complete %v", n, h.Length, err, m.HeadDone())
+	}
+	if m.Done() == (h.Chunked || h.ContentLength > 0) || m.Plain() != max(h.ContentLength, 0) || m.KeepAlive() == h.Close {
+		t.Errorf("internal/httpframe sees an end %v, %d octets, keep-alive %v; this package %+v", m.Done(), m.Plain(), m.KeepAlive(), h)
+	}
 }
 
 func piecemeal(t *testing.T, b []byte, limit, step int, want Head, wantDone bool, wantErr error) {

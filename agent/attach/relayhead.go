@@ -1,0 +1,127 @@
+package attach
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/shunt-sdn/shunt/agent/httphead"
+	"github.com/shunt-sdn/shunt/agent/tcprepair"
+)
+
+// head is a request's head that is complete and still in the socket's queue.
+type head struct {
+	httphead.Head
+	buf *[]byte
+}
+
+var heads = sync.Pool{New: func() any { b := make([]byte, 4096); return &b }}
+
+func (h *head) octets() []byte { return (*h.buf)[:h.Length] }
+
+// release gives back the buffer; octets must not be used afterwards.
+func (h *head) release() {
+	if h.buf != nil {
+		heads.Put(h.buf)
+		h.buf = nil
+	}
+}
+
+// head waits until a head is complete. One that never will be, or is not valid,
+// is answered; the error is then that of refuse.
+func (c *conversation) head() (h head, err error) {
+	p := headPeeker{max: c.cfg.MaxHead, parser: httphead.NewParser(c.cfg.MaxHead), head: head{buf: heads.Get().(*[]byte)}}
+	if err = c.peek(&p); err == nil {
+		return p.head, nil
+	}
+	p.release()
+	var refusal *httphead.Error
+	if errors.As(err, &refusal) {
+		err = c.refuse(refusal)
+	}
+	return head{}, err
+}
+
+func (c *conversation) peek(p *headPeeker) error {
+	// Mostly it is here already, and a deadline not worth its cost.
+	var whole bool
+	if err := c.fromClient.raw.Control(func(fd uintptr) { whole = p.attempt(fd) }); err != nil {
+		return err
+	}
+	if !whole {
+		c.client.SetReadDeadline(time.Now().Add(c.cfg.HeadTimeout))
+		if c.failed.Load() { // the deadline may have replaced that of interrupt
+			return os.ErrDeadlineExceeded
+		}
+		err := c.fromClient.raw.Read(p.attempt)
+		if c.failed.Load() {
+			return os.ErrDeadlineExceeded
+		}
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return &httphead.Error{Status: 408, Reason: fmt.Sprintf("the request head was not complete within %v", c.cfg.HeadTimeout)}
+		}
+		if err != nil {
+			return err
+		}
+		c.rearm()
+	}
+	return p.err
+}
+
+// headPeeker looks at a socket's queue until a head is complete.
+type headPeeker struct {
+	head
+	max    int
+	parser *httphead.Parser
+	seen   int
+	err    error // io.EOF: the client will send no more of it
+}
+
+// attempt is for RawConn.Read: it reports false to wait for more.
+func (p *headPeeker) attempt(fd uintptr) bool {
+	for {
+		b := *p.buf
+		n, _, err := unix.Recvfrom(int(fd), b, unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err == unix.EAGAIN:
+			return false
+		case err != nil:
+			p.err = fmt.Errorf("peek: %w", err)
+			return true
+		case n == 0:
+			p.err = io.EOF
+			return true
+		}
+		if n == len(b) && n <= p.max {
+			*p.buf = make([]byte, min(4*len(b), p.max+1))
+			continue
+		}
+		var done bool
+		p.Head, done, p.err = p.parser.Parse(b[:n])
+		if done || p.err != nil {
+			return true
+		}
+		// New octets wake this up again, and so does a FIN: then what is here is
+		// all there will ever be.
+		state, err := tcprepair.TCPState(int(fd))
+		ended := err != nil || state != tcprepair.StateEstablished
+		if ended && n == p.seen {
+			p.err = io.EOF
+			if state == tcprepair.StateClose {
+				p.err = fmt.Errorf("peek: %w", unix.ECONNRESET)
+			}
+			return true
+		}
+		p.seen = n
+		if !ended {
+			return false
+		}
+	}
+}
