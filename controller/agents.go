@@ -183,5 +183,17 @@ func (a *agent) Handoff(record *shuntv1.Handoff) {
 
 // Report takes the agent's counters.
 func (a *agent) Report(apps []registry.Application, r *shuntv1.Report) {
+	before, _ := a.c.nodes.Get(a.name)
 	a.c.nodes.Report(a.name, a.seat, apps, r)
+	a.c.traffic.note(time.Now(), a.name, before.Instance, r)
+	if !sameStates(before.Report.GetChecks(), r.GetChecks()) || !sameStates(before.Report.GetEjections(), r.GetEjections()) {
+		select {
+		case a.c.reported <- struct{}{}:
+		default:
+		}
+	}
+	if e := r.GetPolicyError(); e != "" && e != before.Report.GetPolicyError() {
+		a.log.Error("agent does not apply the policy and goes on with an older one; is it of the controller's version?",
+			"applies", r.GetPolicyVersion(), "err", e)
+	}
 }

@@ -17,8 +17,10 @@ import (
 	"github.com/shunt-sdn/shunt/controller/config"
 	"github.com/shunt-sdn/shunt/controller/fabric"
 	"github.com/shunt-sdn/shunt/controller/leases"
+	"github.com/shunt-sdn/shunt/controller/policystore"
 	"github.com/shunt-sdn/shunt/controller/registry"
 	"github.com/shunt-sdn/shunt/internal/tracing"
+	shuntv1 "github.com/shunt-sdn/shunt/proto/shunt/v1"
 )
 
 const (
@@ -31,6 +33,8 @@ const (
 	tickEvery = 200 * time.Millisecond
 	// refreshGap is the least time between two answers to changes of nodes.
 	refreshGap = 20 * time.Millisecond
+	// loadsEvery is how often agents are told of servers' loads.
+	loadsEvery = time.Second
 )
 
 // cluster joins the parts: what agents say, what the disk remembers, what the
@@ -39,6 +43,7 @@ type cluster struct {
 	cfg      config.Config
 	log      *slog.Logger
 	store    *leases.Store
+	policy   *policystore.Store
 	switches switches
 
 	nodes    *registry.Nodes
@@ -48,13 +53,17 @@ type cluster struct {
 	listing  listing
 
 	telemetry *telemetry
+	traffic   traffic
+	reported  chan struct{} // an agent's report has to be heard of at once
 
 	view     atomic.Pointer[view] // never nil once newCluster is done
 	stopping atomic.Bool          // agents that leave are cut off by us
 
-	refreshing sync.Mutex        // held by refresh; guards what follows
-	version    uint64            // of the latest configuration
-	stored     map[string][]byte // records of nodes on the disk
+	refreshing sync.Mutex             // held by refresh; guards what follows
+	version    uint64                 // of the latest configuration
+	stored     map[string][]byte      // records of nodes on the disk
+	kept       []*shuntv1.ServerState // servers' health on the disk
+	services   []config.Service       // whose leases are kept
 
 	mu       sync.Mutex // guards sessions, and is held while their effects are performed
 	sessions *registry.Sessions
@@ -67,17 +76,18 @@ func newCluster(cfg config.Config, log *slog.Logger, store *leases.Store, sw swi
 	c := &cluster{
 		cfg: cfg, log: log, store: store, switches: sw, telemetry: t,
 		handoffs: registry.NewHandoffs(keepHandoffs),
-		sessions: registry.NewSessions(timing(cfg)),
 		// Agents compare versions across restarts of the controller.
-		version: uint64(time.Now().UnixMicro()),
+		version:  uint64(time.Now().UnixMicro()),
+		reported: make(chan struct{}, 1),
 	}
-	freed, err := store.Retain(func(k leases.Key, a netip.Addr) bool { return stillWanted(cfg, k, a) })
-	if err != nil {
+	var err error
+	if c.policy, err = policystore.Open(store.DB()); err != nil {
 		return nil, err
 	}
-	for _, k := range freed {
-		log.Info("session address freed: the configuration has no use for it any more", "lease", k)
+	if c.kept, err = c.policy.Health(); err != nil {
+		return nil, err
 	}
+	c.sessions = registry.NewSessions(timing(effective(cfg, c.policy.State().Policy)))
 	if c.stored, err = store.Nodes(); err != nil {
 		return nil, err
 	}
@@ -92,6 +102,15 @@ func newCluster(cfg config.Config, log *slog.Logger, store *leases.Store, sw swi
 	}
 	c.nodes = registry.NewNodes(cfg.Nodes, known)
 	return c, c.refresh()
+}
+
+// free frees the leases that a configuration has no use for.
+func (c *cluster) free(cfg config.Config) error {
+	freed, err := c.store.Retain(func(k leases.Key, a netip.Addr) bool { return stillWanted(cfg, k, a) })
+	for _, k := range freed {
+		c.log.Info("session address freed: neither configuration nor policy has a use for it any more", "lease", k)
+	}
+	return err
 }
 
 // timing derives the rules' times from the configuration.
@@ -111,8 +130,19 @@ func (c *cluster) run(ctx context.Context) {
 	defer tick.Stop()
 	gap := time.NewTimer(0)
 	defer gap.Stop()
+	loads := time.NewTicker(loadsEvery)
+	defer loads.Stop()
 	started, deadline := false, time.Now().Add(warmUp)
-	changed := (<-chan struct{})(nil) // not before the gap is over
+	// Not before the gap is over:
+	changed, policy, reported := (<-chan struct{})(nil), (<-chan struct{})(nil), (<-chan struct{})(nil)
+	refresh := func() {
+		if err := c.refresh(); err != nil {
+			c.log.Error("the cluster's state could not be brought up to date", "err", err)
+		}
+		changed, policy, reported = nil, nil, nil
+		gap.Reset(refreshGap)
+	}
+	seen := c.view.Load().policy
 	for {
 		select {
 		case <-ctx.Done():
@@ -123,13 +153,23 @@ func (c *cluster) run(ctx context.Context) {
 			}
 			c.tick(now)
 		case <-gap.C:
-			changed = c.nodes.Changed()
-		case <-changed:
-			if err := c.refresh(); err != nil {
-				c.log.Error("the cluster's state could not be brought up to date", "err", err)
+			changed, reported = c.nodes.Changed(), c.reported
+			var latest *policystore.State
+			if latest, policy = c.policy.Latest(); latest != seen {
+				seen = latest
+				refresh()
 			}
-			changed = nil
-			gap.Reset(refreshGap)
+		case <-changed:
+			refresh()
+		case <-policy:
+			seen = c.policy.State()
+			refresh()
+		case <-reported:
+			refresh()
+		case <-loads.C:
+			if changed != nil { // no refresh was just now
+				refresh()
+			}
 		}
 	}
 }
@@ -157,18 +197,25 @@ func (c *cluster) warm(late bool) bool {
 }
 
 // refresh brings leases, configurations, switches and the disk in line with
-// the nodes.
+// the nodes and the policy.
 func (c *cluster) refresh() error {
 	c.refreshing.Lock()
 	defer c.refreshing.Unlock()
-	nodes := c.nodes.List()
+	nodes, policy, old := c.nodes.List(), c.policy.State(), c.view.Load()
+	cfg := effective(c.cfg, policy.Policy)
+	if !reflect.DeepEqual(c.services, cfg.Services) {
+		if err := c.free(cfg); err != nil {
+			return err
+		}
+		c.services = cfg.Services
+	}
 	// An exhausted pool leaves some dispatchers without a lease; the others work.
-	addresses, err := c.store.Assign(c.cfg.Pools, wanted(c.cfg.Services, nodes)...)
+	addresses, err := c.store.Assign(cfg.Pools, wanted(cfg.Services, nodes)...)
 	if err != nil && !errors.Is(err, leases.ErrExhausted) {
 		return err
 	}
-	old := c.view.Load()
-	next := makeView(c.cfg, nodes, addresses, c.version)
+	next := makeView(cfg, nodes, addresses, c.version)
+	next.setPolicy(policy, nodes, old, c.kept)
 	if old == nil || !proto.Equal(old.config, next.config) {
 		c.version++
 		next.config.Version = c.version
@@ -178,7 +225,20 @@ func (c *cluster) refresh() error {
 			c.switches.SetTopology(next.topology)
 		}
 	}
-	return errors.Join(err, c.remember(nodes))
+	return errors.Join(err, c.remember(nodes), c.keepHealth(next.config.Policy.States))
+}
+
+// keepHealth writes the servers' health to the disk if it has changed.
+func (c *cluster) keepHealth(states []*shuntv1.ServerState) error {
+	health := healthOnly(states)
+	if sameStates(health, c.kept) {
+		return nil
+	}
+	if err := c.policy.KeepHealth(health); err != nil {
+		return err
+	}
+	c.kept = health
+	return nil
 }
 
 // remember writes what changed of the nodes to the disk.

@@ -8,6 +8,7 @@ import (
 	"github.com/shunt-sdn/shunt/controller/config"
 	"github.com/shunt-sdn/shunt/controller/fabric"
 	"github.com/shunt-sdn/shunt/controller/leases"
+	"github.com/shunt-sdn/shunt/controller/policystore"
 	"github.com/shunt-sdn/shunt/controller/registry"
 	shuntv1 "github.com/shunt-sdn/shunt/proto/shunt/v1"
 )
@@ -17,6 +18,7 @@ import (
 type view struct {
 	nodes    []registry.Node
 	leases   map[netip.AddrPort]lease // by session address with the service's port
+	policy   *policystore.State
 	config   *shuntv1.NodeConfig
 	topology fabric.Topology
 }
@@ -103,6 +105,18 @@ func makeView(c config.Config, nodes []registry.Node, addresses map[leases.Key]n
 		v.addService(s, addresses, up)
 	}
 	return v
+}
+
+// setPolicy adds the policy, with the state of servers. old is the view before,
+// nil at the start: then kept is what the disk remembers of them.
+func (v *view) setPolicy(p *policystore.State, nodes []registry.Node, old *view, kept []*shuntv1.ServerState) {
+	if old != nil {
+		kept = old.config.Policy.States
+	}
+	v.policy = p
+	v.config.Policy = &shuntv1.PolicySnapshot{
+		Version: p.Revision, Policy: p.Policy, States: serverStates(p.Policy, nodes, kept),
+	}
 }
 
 func (v *view) addService(s config.Service, addresses map[leases.Key]netip.Addr, up map[string]bool) {

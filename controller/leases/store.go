@@ -76,3 +76,7 @@ func prepare(tx *bbolt.Tx) error {
 
 // Close waits for transactions to end and closes the file.
 func (s *Store) Close() error { return s.db.Close() }
+
+// DB is the open database, for packages that keep buckets of their own in it:
+// one file holds everything that outlives the controller.
+func (s *Store) DB() *bbolt.DB { return s.db }

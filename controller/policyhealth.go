@@ -1,0 +1,147 @@
+package controller
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/shunt-sdn/shunt/controller/registry"
+	shuntv1 "github.com/shunt-sdn/shunt/proto/shunt/v1"
+)
+
+// member is a server in a pool; an empty pool: everywhere.
+type member struct{ server, pool string }
+
+func memberOf(s *shuntv1.ServerState) member { return member{s.GetServer(), s.GetPool()} }
+
+// serverStates merges what agents report of servers into one list, ordered by
+// server and pool: active checks by a server's own agent, ejections by
+// dispatchers, loads.
+//
+// before is the list that is replaced. It goes on to hold for a server whose
+// agent has said nothing yet, or whose checks have not decided: an agent or
+// controller that starts anew forgets no failure.
+func serverStates(p *shuntv1.Policy, nodes []registry.Node, before []*shuntv1.ServerState) []*shuntv1.ServerState {
+	old := make(map[member]*shuntv1.ServerState, len(before))
+	for _, s := range before {
+		old[memberOf(s)] = s
+	}
+	states := make(map[member]*shuntv1.ServerState)
+	checked := make(map[string]bool) // pools
+	for _, pool := range p.GetPools() {
+		checked[pool.Name] = pool.Check != nil
+	}
+	for _, n := range nodes {
+		if !n.Has(shuntv1.Role_ROLE_SERVER) {
+			continue
+		}
+		if load := n.Report.GetLoad(); load > 0 && n.Up {
+			states[member{n.Name, ""}] = &shuntv1.ServerState{Server: n.Name, Load: load}
+		}
+		checks := n.Report.GetChecks()
+		if !n.Up {
+			checks = nil
+		}
+		for pool := range checked {
+			if !checked[pool] {
+				continue
+			}
+			m := member{n.Name, pool}
+			if s := decided(m, checks, old[m]); s != nil {
+				states[m] = s
+			}
+		}
+	}
+	for m, s := range ejections(p, nodes) {
+		if known := states[m]; known.GetHealth() != shuntv1.HealthState_HEALTH_STATE_UNHEALTHY {
+			s.Load = known.GetLoad()
+			states[m] = s
+		}
+	}
+	out := make([]*shuntv1.ServerState, 0, len(states))
+	for _, s := range states {
+		out = append(out, s)
+	}
+	slices.SortFunc(out, func(a, b *shuntv1.ServerState) int {
+		return cmp.Or(registry.CompareNames(a.Server, b.Server), registry.CompareNames(a.Pool, b.Pool))
+	})
+	return out
+}
+
+// decided is the state by active checks; nil: nothing is known of the member.
+func decided(m member, checks []*shuntv1.ServerState, old *shuntv1.ServerState) *shuntv1.ServerState {
+	var s *shuntv1.ServerState
+	for _, c := range checks {
+		if c.GetPool() == m.pool {
+			s = &shuntv1.ServerState{Server: m.server, Pool: m.pool, Health: c.Health, Reason: c.Reason, SinceUnixNano: c.SinceUnixNano}
+		}
+	}
+	undecided := s.GetHealth() == shuntv1.HealthState_HEALTH_STATE_UNSPECIFIED || s.GetHealth() == shuntv1.HealthState_HEALTH_STATE_UNKNOWN
+	switch old.GetHealth() {
+	case shuntv1.HealthState_HEALTH_STATE_HEALTHY, shuntv1.HealthState_HEALTH_STATE_UNHEALTHY:
+		if undecided {
+			return old
+		}
+	}
+	return s
+}
+
+// ejections are the members that dispatchers have ejected: at least half of
+// those that are connected, so that one with a bad link does not decide for
+// all. Each dispatcher heeds its own ejections anyway.
+func ejections(p *shuntv1.Policy, nodes []registry.Node) map[member]*shuntv1.ServerState {
+	pools := make(map[string]bool)
+	for _, pool := range p.GetPools() {
+		pools[pool.Name] = pool.Ejection != nil
+	}
+	dispatchers := 0
+	by := make(map[member][]string)
+	first := make(map[member]*shuntv1.ServerState)
+	for _, n := range nodes {
+		if !n.Up || !n.Has(shuntv1.Role_ROLE_DISPATCHER) {
+			continue
+		}
+		dispatchers++
+		for _, e := range n.Report.GetEjections() {
+			m := memberOf(e)
+			if m.server == "" || m.pool != "" && !pools[m.pool] || slices.Contains(by[m], n.Name) {
+				continue
+			}
+			by[m] = append(by[m], n.Name)
+			if s := first[m]; s == nil || e.SinceUnixNano < s.SinceUnixNano {
+				first[m] = e
+			}
+		}
+	}
+	out := make(map[member]*shuntv1.ServerState)
+	for m, names := range by {
+		if 2*len(names) < dispatchers {
+			continue
+		}
+		out[m] = &shuntv1.ServerState{
+			Server: m.server, Pool: m.pool, Health: shuntv1.HealthState_HEALTH_STATE_EJECTED,
+			Reason:        fmt.Sprintf("by %s: %s", strings.Join(names, ", "), first[m].Reason),
+			SinceUnixNano: first[m].SinceUnixNano,
+		}
+	}
+	return out
+}
+
+// healthOnly is the list without loads, and without what no check has decided:
+// what is kept on the disk.
+func healthOnly(states []*shuntv1.ServerState) (out []*shuntv1.ServerState) {
+	for _, s := range states {
+		switch s.Health {
+		case shuntv1.HealthState_HEALTH_STATE_HEALTHY, shuntv1.HealthState_HEALTH_STATE_UNHEALTHY:
+			out = append(out, &shuntv1.ServerState{Server: s.Server, Pool: s.Pool, Health: s.Health, Reason: s.Reason, SinceUnixNano: s.SinceUnixNano})
+		}
+	}
+	return out
+}
+
+func sameStates(a, b []*shuntv1.ServerState) bool {
+	return slices.EqualFunc(a, b, func(x, y *shuntv1.ServerState) bool { return proto.Equal(x, y) })
+}
