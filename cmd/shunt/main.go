@@ -43,12 +43,18 @@ func newRootCommand() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(newControllerCommand(), newAgentCommand(), newSwitchsimCommand(), newLabCommand())
+	root.AddCommand(newControllerCommand(), newAgentCommand(), newSwitchsimCommand(), newLabCommand(), newManCommand())
 	root.AddCommand(newOperatorCommands()...)
 	return root
 }
 
+// stamp is the version that the packages are built with, by -X.
+var stamp string
+
 func version() string {
+	if stamp != "" {
+		return stamp
+	}
 	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
 		return info.Main.Version
 	}

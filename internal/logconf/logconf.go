@@ -22,8 +22,8 @@ const (
 
 // Config says what is logged and how. The zero value is text from level info.
 type Config struct {
-	Level  slog.Level
-	Format Format
+	Level  slog.Level            // of what has no level of its own
+	Format Format                // of the lines
 	Levels map[string]slog.Level // by subsystem; others have Level
 }
 
