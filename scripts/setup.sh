@@ -7,7 +7,7 @@ set -eu
 packages="
     ca-certificates gcc libc6-dev
     openvswitch-switch iproute2 ethtool procps tcpdump nftables
-    curl wget nghttp2-client wrk nginx mini-httpd haproxy
+    prometheus curl wget nghttp2-client wrk nginx mini-httpd haproxy apache2-bin lighttpd python3 nodejs
     clang-14 llvm-14 libbpf-dev linux-libc-dev
 "
 
