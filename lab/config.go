@@ -83,8 +83,17 @@ func (l *Lab) agentConfig(h Host) object {
 		switch l.st.Options.Attach {
 		case AttachListener:
 			app["socket"] = l.paths.attachment(h.Name)
+		case AttachPreload:
+			app["socket"] = l.paths.attachment(h.Name)
+			app["connect"] = directOf(h, l.st.Service)[0]
+			if direct := directOf(h, l.st.Service); len(direct) > 1 {
+				app["connect6"] = direct[1]
+			}
 		case AttachRelay:
 			app["connect"] = relayTarget
+			if l.st.Options.App != AppBuiltin {
+				app["connect"] = directOf(h, l.st.Service)[0]
+			}
 		}
 		c["applications"] = []object{app}
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -30,8 +31,15 @@ type Options struct {
 	// NICRate limits what a client, a dispatcher or a server sends and what it
 	// receives, in bits per second. Zero: no limit.
 	NICRate uint64 `json:"nic_rate"`
-	// Attach is AttachListener or AttachRelay. Empty: AttachListener.
+	// App is the servers' web server: AppBuiltin or one of RealServers. Empty:
+	// AppBuiltin.
+	App string `json:"app"`
+	// Attach is AttachListener or AttachRelay for the built-in web server, and
+	// AttachPreload or AttachRelay for a real one. Empty: the first of these.
 	Attach string `json:"attach"`
+	// Preload is the path of libshunt.so. Empty: beside Binary, or else
+	// preload/libshunt.so in the working directory.
+	Preload string `json:"preload,omitempty"`
 	// TLS makes a certificate authority and mutual TLS between the daemons.
 	TLS bool `json:"tls"`
 	// Binary is the path of the program shunt. Empty: the calling program.
@@ -46,6 +54,7 @@ const (
 	SwitchOVS = "ovs"
 
 	AttachListener = "listener"
+	AttachPreload  = "preload"
 	AttachRelay    = "relay"
 )
 
@@ -74,7 +83,12 @@ func (o Options) complete() (Options, error) {
 	set(&o.Name, DefaultName)
 	set(&o.Switch, SwitchSim)
 	set(&o.Steering, "auto")
-	set(&o.Attach, AttachListener)
+	set(&o.App, AppBuiltin)
+	attachments := []string{AttachListener, AttachRelay}
+	if o.App != AppBuiltin {
+		attachments = []string{AttachPreload, AttachRelay}
+	}
+	set(&o.Attach, attachments[0])
 	if o.ReadyTimeout == 0 {
 		o.ReadyTimeout = time.Minute
 	}
@@ -82,7 +96,8 @@ func (o Options) complete() (Options, error) {
 		CheckName(o.Name),
 		oneOf("switch", o.Switch, SwitchSim, SwitchOVS),
 		oneOf("steering", o.Steering, "auto", "flows", "conntrack"),
-		oneOf("attach", o.Attach, AttachListener, AttachRelay),
+		oneOf("app", o.App, append([]string{AppBuiltin}, RealServers()...)...),
+		oneOf("attach", o.Attach, attachments...),
 	}
 	for _, n := range []struct {
 		what  string
@@ -106,7 +121,27 @@ func (o Options) complete() (Options, error) {
 		}
 		o.Binary = self
 	}
+	if o.Attach == AttachPreload {
+		var err error
+		if o.Preload, err = findPreload(o); err != nil {
+			errs = append(errs, err)
+		}
+	}
 	return o, errors.Join(errs...)
+}
+
+// findPreload returns the absolute path of libshunt.so.
+func findPreload(o Options) (string, error) {
+	candidates := []string{o.Preload}
+	if o.Preload == "" {
+		candidates = []string{filepath.Join(filepath.Dir(o.Binary), "libshunt.so"), filepath.Join("preload", "libshunt.so")}
+	}
+	for _, c := range candidates {
+		if _, err := os.Stat(c); err == nil {
+			return filepath.Abs(c)
+		}
+	}
+	return "", fmt.Errorf("no libshunt.so at %s: `make -C preload` builds it, --preload names another path", strings.Join(candidates, " or "))
 }
 
 func oneOf(what, value string, known ...string) error {

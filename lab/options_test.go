@@ -3,6 +3,7 @@ package lab
 import (
 	"encoding/json"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -42,7 +43,7 @@ func TestTheZeroOptionsAreTheSmallestCompleteLab(t *testing.T) {
 		t.Fatal(err)
 	}
 	self, _ := os.Executable()
-	want := Options{Name: "lab", Switch: "sim", Steering: "auto", Clients: 1, Dispatchers: 1, Servers: 3, Attach: "listener", Binary: self, ReadyTimeout: time.Minute}
+	want := Options{Name: "lab", Switch: "sim", Steering: "auto", Clients: 1, Dispatchers: 1, Servers: 3, App: "builtin", Attach: "listener", Binary: self, ReadyTimeout: time.Minute}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
 	}
@@ -89,5 +90,26 @@ func TestInfoIsWhatScriptsExpect(t *testing.T) {
 	}
 	if d := cmp.Diff(string(want), string(text)+"\n"); d != "" {
 		t.Errorf("%s\n%s", d, text)
+	}
+}
+
+func TestARealServerIsPreloadedUnlessItIsRelayed(t *testing.T) {
+	lib := filepath.Join(t.TempDir(), "libshunt.so")
+	if err := os.WriteFile(lib, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range RealServers() {
+		o, err := Options{App: name, Preload: lib}.complete()
+		if err != nil || o.Attach != AttachPreload || o.Preload != lib {
+			t.Errorf("%s: %+v, %v", name, o, err)
+		}
+	}
+	if o, err := (Options{App: "nginx", Attach: AttachRelay}).complete(); err != nil || o.Preload != "" {
+		t.Errorf("relayed: %+v, %v", o, err)
+	}
+	for _, o := range []Options{{App: "thttpd"}, {App: "nginx", Attach: AttachListener, Preload: lib}, {Attach: AttachPreload, Preload: lib}, {App: "nginx", Preload: lib + ".absent"}} {
+		if got, err := o.complete(); err == nil {
+			t.Errorf("%+v is accepted: %+v", o, got)
+		}
 	}
 }

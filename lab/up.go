@@ -91,7 +91,7 @@ func (l *Lab) startAll(ctx context.Context) error {
 			return err
 		}
 		if h.Role == RoleServer {
-			if err := l.launch(h.Name, "app", l.appArgs(h)...); err != nil {
+			if err := l.startApp(h); err != nil {
 				return err
 			}
 		}
@@ -110,6 +110,19 @@ func (l *Lab) startSim() error {
 		args = append(args, "--insecure")
 	}
 	return l.launch(SwitchHost, "switchsim", args...)
+}
+
+// startApp starts a server's web server.
+func (l *Lab) startApp(h Host) error {
+	if l.st.Options.App == AppBuiltin {
+		return l.launch(h.Name, "app", l.appArgs(h)...)
+	}
+	d, err := l.serverDaemon(h)
+	if err != nil {
+		return err
+	}
+	l.st.Daemons = append(l.st.Daemons, d)
+	return l.start(d)
 }
 
 func (l *Lab) appArgs(h Host) []string {

@@ -61,7 +61,9 @@ func newLabUp() *cobra.Command {
 	f.IntVar(&o.Servers, "servers", 3, "number of servers")
 	f.BoolVar(&o.IPv6, "ipv6", false, "IPv6 beside IPv4")
 	f.StringVar(&rate, "nic-rate", "", "rate of every client's, dispatcher's and server's NIC, each way, such as 200mbit; none by default")
-	f.StringVar(&o.Attach, "attach", lab.AttachListener, "how sessions reach the application: listener or relay")
+	f.StringVar(&o.App, "app", lab.AppBuiltin, "the servers' web server: "+strings.Join(append([]string{lab.AppBuiltin}, lab.RealServers()...), ", "))
+	f.StringVar(&o.Attach, "attach", "", "how sessions reach the web server: listener or relay; preload or relay for one that is not built in; by default the first")
+	f.StringVar(&o.Preload, "preload", "", "path of libshunt.so; by default beside this program, or preload/libshunt.so")
 	f.BoolVar(&o.TLS, "tls", false, "mutual TLS between the daemons")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) (err error) {
 		o.Name = *name
