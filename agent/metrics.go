@@ -88,14 +88,20 @@ func outcomeOf(o shuntv1.Outcome) string {
 	return strings.ToLower(strings.TrimPrefix(o.String(), "OUTCOME_"))
 }
 
+func importOutcomeOf(o shuntv1.ImportOutcome) string {
+	if o == shuntv1.ImportOutcome_IMPORT_OUTCOME_IMPORTED {
+		return imported
+	}
+	return refused
+}
+
 // answered counts an import.
 func (c *counts) answered(service string, r *shuntv1.ImportResult, took time.Duration) {
 	if !slices.Contains(c.own, service) {
 		service = other
 	}
-	outcome := refused
-	if r.Outcome == shuntv1.ImportOutcome_IMPORT_OUTCOME_IMPORTED {
-		outcome = imported
+	outcome := importOutcomeOf(r.Outcome)
+	if outcome == imported {
 		c.importTime.WithLabelValues(service).Observe(took.Seconds())
 	} else if strings.HasPrefix(r.Reason, "attach: ") { // agent/server's word for it
 		c.attachFailures.WithLabelValues(service).Inc()

@@ -110,6 +110,7 @@ func (w *watchedStream) SendMsg(m any) error {
 func (t *telemetry) imported(a arrival, r *shuntv1.ImportResult) {
 	now := time.Now()
 	t.counts.answered(a.service, r, now.Sub(a.at))
+	t.here.Debug("import", "id", r.Id, "service", a.service, "outcome", importOutcomeOf(r.Outcome), "us", now.Sub(a.at).Microseconds(), "reason", r.Reason)
 	if !a.span.Sampled || t.spans == nil {
 		return
 	}

@@ -30,7 +30,8 @@ import (
 // messages about hand-offs as they come and go; the hand-off itself knows
 // nothing of it.
 type telemetry struct {
-	log      *slog.Logger
+	away, here *slog.Logger // lines about hand-offs from here, and to here
+
 	endpoint *metrics.Server
 	counts   *counts
 	spans    *tracing.Exporter // nil: no export
@@ -67,7 +68,9 @@ const (
 )
 
 func openTelemetry(ctx context.Context, cfg config.Config, version string, log *slog.Logger, ready ...metrics.Check) (t *telemetry, err error) {
-	t = &telemetry{log: logconf.Of(log, "accesslog"), counts: newCounts(cfg), offers: make(map[string]*offer), failed: make(map[route]*offer)}
+	t = &telemetry{counts: newCounts(cfg), offers: make(map[string]*offer), failed: make(map[route]*offer)}
+	log = slog.New(tracing.WithTraces(log.Handler(), &t.book))
+	t.away, t.here = logconf.Of(log, "dispatcher"), logconf.Of(log, "server")
 	t.endpoint, err = metrics.New(metrics.Options{
 		Config: cfg.Metrics, Component: "agent", Version: version, Ready: ready, Log: logconf.Of(log, "metrics"),
 	})
@@ -86,7 +89,7 @@ func openTelemetry(ctx context.Context, cfg config.Config, version string, log *
 	if err != nil {
 		return nil, err
 	}
-	t.access, err = accesslog.Open(cfg.AccessLog, t.log)
+	t.access, err = accesslog.Open(cfg.AccessLog, logconf.Of(log, "accesslog"))
 	return t, err
 }
 
@@ -205,6 +208,8 @@ func (t *telemetry) earlier(r route, now time.Time) *offer {
 // recorded takes the record of a hand-off from here.
 func (t *telemetry) recorded(h *shuntv1.Handoff) {
 	t.counts.handoff(h)
+	t.away.Debug("hand-off", "id", h.Id, "service", h.Service, "to", h.ToNode,
+		"outcome", outcomeOf(h.Outcome), "total_us", h.TotalUs, "reason", h.Reason)
 	t.mu.Lock()
 	o := t.offers[h.Id]
 	delete(t.offers, h.Id)
