@@ -136,6 +136,11 @@ func (c *cluster) top(now time.Time, service string, sessions map[string]uint64)
 			top = &shuntv1.ServerTop{Server: n.Name}
 		}
 		top.State = summary(n.Name, v.config.Policy.States)
+		for _, s := range v.config.Policy.States {
+			if s.Server == n.Name && s.Pool != "" {
+				top.Members = append(top.Members, s)
+			}
+		}
 		top.Up, top.Sessions = n.Up, sessions[n.Name]
 		for _, a := range n.Applications {
 			top.Ready = top.Ready || a.Ready && (service == "" || a.Service == service)

@@ -3531,7 +3531,8 @@ func (x *GetTopResponse) GetRoutes() []*RouteTop {
 type ServerTop struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Server string                 `protobuf:"bytes,1,opt,name=server,proto3" json:"server,omitempty"`
-	State  *ServerState           `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`
+	// The worst of its states.
+	State *ServerState `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`
 	// Its agent is connected.
 	Up bool `protobuf:"varint,3,opt,name=up,proto3" json:"up,omitempty"`
 	// Its application takes sessions.
@@ -3542,8 +3543,10 @@ type ServerTop struct {
 	RequestsPerSecond float64 `protobuf:"fixed64,7,opt,name=requests_per_second,json=requestsPerSecond,proto3" json:"requests_per_second,omitempty"`
 	FailuresPerSecond float64 `protobuf:"fixed64,8,opt,name=failures_per_second,json=failuresPerSecond,proto3" json:"failures_per_second,omitempty"`
 	// From the complete head to Imported, of the last hand-offs.
-	HandoffP50Us  uint32 `protobuf:"varint,9,opt,name=handoff_p50_us,json=handoffP50Us,proto3" json:"handoff_p50_us,omitempty"`
-	HandoffP99Us  uint32 `protobuf:"varint,10,opt,name=handoff_p99_us,json=handoffP99Us,proto3" json:"handoff_p99_us,omitempty"`
+	HandoffP50Us uint32 `protobuf:"varint,9,opt,name=handoff_p50_us,json=handoffP50Us,proto3" json:"handoff_p50_us,omitempty"`
+	HandoffP99Us uint32 `protobuf:"varint,10,opt,name=handoff_p99_us,json=handoffP99Us,proto3" json:"handoff_p99_us,omitempty"`
+	// As a member of pools.
+	Members       []*ServerState `protobuf:"bytes,11,rep,name=members,proto3" json:"members,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3646,6 +3649,13 @@ func (x *ServerTop) GetHandoffP99Us() uint32 {
 		return x.HandoffP99Us
 	}
 	return 0
+}
+
+func (x *ServerTop) GetMembers() []*ServerState {
+	if x != nil {
+		return x.Members
+	}
+	return nil
 }
 
 type RouteTop struct {
@@ -4175,7 +4185,7 @@ const file_shunt_v1_policy_proto_rawDesc = "" +
 	"\aservice\x18\x01 \x01(\tR\aservice\"k\n" +
 	"\x0eGetTopResponse\x12-\n" +
 	"\aservers\x18\x01 \x03(\v2\x13.shunt.v1.ServerTopR\aservers\x12*\n" +
-	"\x06routes\x18\x02 \x03(\v2\x12.shunt.v1.RouteTopR\x06routes\"\xd4\x02\n" +
+	"\x06routes\x18\x02 \x03(\v2\x12.shunt.v1.RouteTopR\x06routes\"\x85\x03\n" +
 	"\tServerTop\x12\x16\n" +
 	"\x06server\x18\x01 \x01(\tR\x06server\x12+\n" +
 	"\x05state\x18\x02 \x01(\v2\x15.shunt.v1.ServerStateR\x05state\x12\x0e\n" +
@@ -4187,7 +4197,8 @@ const file_shunt_v1_policy_proto_rawDesc = "" +
 	"\x13failures_per_second\x18\b \x01(\x01R\x11failuresPerSecond\x12$\n" +
 	"\x0ehandoff_p50_us\x18\t \x01(\rR\fhandoffP50Us\x12$\n" +
 	"\x0ehandoff_p99_us\x18\n" +
-	" \x01(\rR\fhandoffP99Us\"\xc8\x01\n" +
+	" \x01(\rR\fhandoffP99Us\x12/\n" +
+	"\amembers\x18\v \x03(\v2\x15.shunt.v1.ServerStateR\amembers\"\xc8\x01\n" +
 	"\bRouteTop\x12\x18\n" +
 	"\aservice\x18\x01 \x01(\tR\aservice\x12\x14\n" +
 	"\x05route\x18\x02 \x01(\tR\x05route\x12.\n" +
@@ -4381,29 +4392,30 @@ var file_shunt_v1_policy_proto_depIdxs = []int32{
 	48, // 51: shunt.v1.GetTopResponse.servers:type_name -> shunt.v1.ServerTop
 	49, // 52: shunt.v1.GetTopResponse.routes:type_name -> shunt.v1.RouteTop
 	52, // 53: shunt.v1.ServerTop.state:type_name -> shunt.v1.ServerState
-	6,  // 54: shunt.v1.PolicySnapshot.policy:type_name -> shunt.v1.Policy
-	30, // 55: shunt.v1.PolicySnapshot.removed:type_name -> shunt.v1.ResourceRef
-	52, // 56: shunt.v1.PolicySnapshot.states:type_name -> shunt.v1.ServerState
-	5,  // 57: shunt.v1.ServerState.health:type_name -> shunt.v1.HealthState
-	31, // 58: shunt.v1.PolicyService.GetPolicy:input_type -> shunt.v1.GetPolicyRequest
-	33, // 59: shunt.v1.PolicyService.Apply:input_type -> shunt.v1.ApplyRequest
-	36, // 60: shunt.v1.PolicyService.Delete:input_type -> shunt.v1.DeleteRequest
-	38, // 61: shunt.v1.PolicyService.Watch:input_type -> shunt.v1.WatchRequest
-	41, // 62: shunt.v1.PolicyService.Explain:input_type -> shunt.v1.ExplainRequest
-	44, // 63: shunt.v1.PolicyService.Drain:input_type -> shunt.v1.DrainRequest
-	46, // 64: shunt.v1.PolicyService.GetTop:input_type -> shunt.v1.GetTopRequest
-	32, // 65: shunt.v1.PolicyService.GetPolicy:output_type -> shunt.v1.GetPolicyResponse
-	34, // 66: shunt.v1.PolicyService.Apply:output_type -> shunt.v1.ApplyResponse
-	37, // 67: shunt.v1.PolicyService.Delete:output_type -> shunt.v1.DeleteResponse
-	39, // 68: shunt.v1.PolicyService.Watch:output_type -> shunt.v1.WatchResponse
-	42, // 69: shunt.v1.PolicyService.Explain:output_type -> shunt.v1.ExplainResponse
-	45, // 70: shunt.v1.PolicyService.Drain:output_type -> shunt.v1.DrainResponse
-	47, // 71: shunt.v1.PolicyService.GetTop:output_type -> shunt.v1.GetTopResponse
-	65, // [65:72] is the sub-list for method output_type
-	58, // [58:65] is the sub-list for method input_type
-	58, // [58:58] is the sub-list for extension type_name
-	58, // [58:58] is the sub-list for extension extendee
-	0,  // [0:58] is the sub-list for field type_name
+	52, // 54: shunt.v1.ServerTop.members:type_name -> shunt.v1.ServerState
+	6,  // 55: shunt.v1.PolicySnapshot.policy:type_name -> shunt.v1.Policy
+	30, // 56: shunt.v1.PolicySnapshot.removed:type_name -> shunt.v1.ResourceRef
+	52, // 57: shunt.v1.PolicySnapshot.states:type_name -> shunt.v1.ServerState
+	5,  // 58: shunt.v1.ServerState.health:type_name -> shunt.v1.HealthState
+	31, // 59: shunt.v1.PolicyService.GetPolicy:input_type -> shunt.v1.GetPolicyRequest
+	33, // 60: shunt.v1.PolicyService.Apply:input_type -> shunt.v1.ApplyRequest
+	36, // 61: shunt.v1.PolicyService.Delete:input_type -> shunt.v1.DeleteRequest
+	38, // 62: shunt.v1.PolicyService.Watch:input_type -> shunt.v1.WatchRequest
+	41, // 63: shunt.v1.PolicyService.Explain:input_type -> shunt.v1.ExplainRequest
+	44, // 64: shunt.v1.PolicyService.Drain:input_type -> shunt.v1.DrainRequest
+	46, // 65: shunt.v1.PolicyService.GetTop:input_type -> shunt.v1.GetTopRequest
+	32, // 66: shunt.v1.PolicyService.GetPolicy:output_type -> shunt.v1.GetPolicyResponse
+	34, // 67: shunt.v1.PolicyService.Apply:output_type -> shunt.v1.ApplyResponse
+	37, // 68: shunt.v1.PolicyService.Delete:output_type -> shunt.v1.DeleteResponse
+	39, // 69: shunt.v1.PolicyService.Watch:output_type -> shunt.v1.WatchResponse
+	42, // 70: shunt.v1.PolicyService.Explain:output_type -> shunt.v1.ExplainResponse
+	45, // 71: shunt.v1.PolicyService.Drain:output_type -> shunt.v1.DrainResponse
+	47, // 72: shunt.v1.PolicyService.GetTop:output_type -> shunt.v1.GetTopResponse
+	66, // [66:73] is the sub-list for method output_type
+	59, // [59:66] is the sub-list for method input_type
+	59, // [59:59] is the sub-list for extension type_name
+	59, // [59:59] is the sub-list for extension extendee
+	0,  // [0:59] is the sub-list for field type_name
 }
 
 func init() { file_shunt_v1_policy_proto_init() }
