@@ -12,6 +12,7 @@ import (
 	"github.com/shunt-sdn/shunt/agent/dispatcher"
 	"github.com/shunt-sdn/shunt/agent/server"
 	"github.com/shunt-sdn/shunt/agent/sockdiag"
+	"github.com/shunt-sdn/shunt/agent/tcprepair"
 	shuntv1 "github.com/shunt-sdn/shunt/proto/shunt/v1"
 )
 
@@ -84,8 +85,9 @@ func (a *agent) adopt(ctx context.Context) {
 	a.server.Adopt(begun, byCookie)
 }
 
-// sync lists every session that is held here.
-func (a *agent) sync(ctx context.Context) (*shuntv1.Sync, error) {
+// sync lists every session that is held here and, unless an operator asks, those
+// that are diverted from here, their home.
+func (a *agent) sync(ctx context.Context, query uint64) (*shuntv1.Sync, error) {
 	sockets, err := a.sockets(ctx)
 	if err != nil {
 		return nil, err
@@ -110,6 +112,21 @@ func (a *agent) sync(ctx context.Context) (*shuntv1.Sync, error) {
 		}
 		s.Sessions = append(s.Sessions, h)
 	}
+	if query != 0 {
+		return s, nil
+	}
+	diversions, err := a.guard.Diversions()
+	if err != nil {
+		return nil, fmt.Errorf("agent: %w", err)
+	}
+	v, _ := a.view()
+	for _, d := range diversions {
+		if v.homes[d.Session.Addr()].Self {
+			s.Sessions = append(s.Sessions, &shuntv1.HeldSession{
+				Session: shuntv1.SessionOf(d.Client, d.Session), Path: shuntv1.Path_PATH_DIVERTED, Owner: d.Owner,
+			})
+		}
+	}
 	return s, nil
 }
 
@@ -120,8 +137,14 @@ func (a *agent) release(r *shuntv1.Release) {
 	case err != nil:
 	case r.Id != "":
 		err = a.guard.Release(client, local, dispatcher.Owner(r.Id))
+	case r.Owner != 0:
+		err = a.guard.Release(client, local, r.Owner)
 	case !a.dispatcher.Moving(client, local):
 		err = a.guard.Undivert(client, local)
+	}
+	if err == nil && r.Lost && !a.dispatcher.Moving(client, local) {
+		// The client's answer finds no socket here, and so is answered with a RST.
+		err = tcprepair.Probe(client, local)
 	}
 	if err != nil {
 		a.log.Error("cannot release a session", "err", err)

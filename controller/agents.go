@@ -131,7 +131,7 @@ func (a *agent) Sync(query uint64, held []api.Held) {
 	asked := a.c.queries.answer(query, a.name, held, now)
 	v := a.c.view.Load()
 	var away []registry.Session // held here, at home elsewhere
-	astray := false             // diverted from here, and nobody said where to
+	var astray []api.Held       // diverted from here, and nobody said where to
 	a.c.mu.Lock()
 	for _, h := range held {
 		s, ok := v.session(h.Client, h.Local)
@@ -141,9 +141,10 @@ func (a *agent) Sync(query uint64, held []api.Held) {
 		if s.Home != a.name {
 			s.Node = a.name
 			away = append(away, s)
-		} else if h.Path == shuntv1.Path_PATH_DIVERTED && !astray {
-			_, known := a.c.sessions.Get(s.Key())
-			astray = !known
+		} else if h.Path == shuntv1.Path_PATH_DIVERTED && query == 0 {
+			if _, known := a.c.sessions.Get(s.Key()); !known {
+				astray = append(astray, h)
+			}
 		}
 	}
 	a.c.perform(a.c.sessions.Listed(now, asked, a.name, away), nil)
@@ -151,8 +152,8 @@ func (a *agent) Sync(query uint64, held []api.Held) {
 	a.c.nodes.Synced(a.name, a.seat)
 	if query == 0 {
 		a.deliverMail()
-		if astray {
-			a.c.askServers(now)
+		if len(astray) > 0 {
+			a.c.tasks.Go(func() { a.c.findAstray(a, astray) })
 		}
 	}
 }

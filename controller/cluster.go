@@ -58,12 +58,16 @@ type cluster struct {
 
 	view     atomic.Pointer[view] // never nil once newCluster is done
 	stopping atomic.Bool          // agents that leave are cut off by us
+	quit     chan struct{}        // closed when run has returned
 
 	refreshing sync.Mutex             // held by refresh; guards what follows
 	version    uint64                 // of the latest configuration
 	stored     map[string][]byte      // records of nodes on the disk
 	kept       []*shuntv1.ServerState // servers' health on the disk
 	services   []config.Service       // whose leases are kept
+
+	tasks  sync.WaitGroup // searches that agents' lists have begun
+	settle time.Duration  // registry.Timing.Settle
 
 	mu       sync.Mutex // guards sessions, and is held while their effects are performed
 	sessions *registry.Sessions
@@ -79,6 +83,7 @@ func newCluster(cfg config.Config, log *slog.Logger, store *leases.Store, sw swi
 		// Agents compare versions across restarts of the controller.
 		version:  uint64(time.Now().UnixMicro()),
 		reported: make(chan struct{}, 1),
+		quit:     make(chan struct{}),
 	}
 	var err error
 	if c.policy, err = policystore.Open(store.DB()); err != nil {
@@ -87,7 +92,8 @@ func newCluster(cfg config.Config, log *slog.Logger, store *leases.Store, sw swi
 	if c.kept, err = c.policy.Health(); err != nil {
 		return nil, err
 	}
-	c.sessions = registry.NewSessions(timing(effective(cfg, c.policy.State().Policy)))
+	times := timing(effective(cfg, c.policy.State().Policy))
+	c.sessions, c.settle = registry.NewSessions(times), times.Settle
 	if c.stored, err = store.Nodes(); err != nil {
 		return nil, err
 	}
@@ -125,6 +131,7 @@ func timing(cfg config.Config) registry.Timing {
 
 // run does what is due until ctx ends.
 func (c *cluster) run(ctx context.Context) {
+	defer close(c.quit)
 	defer c.stopping.Store(true)
 	tick := time.NewTicker(tickEvery)
 	defer tick.Stop()

@@ -104,6 +104,7 @@ func (c *cluster) serve(ctx context.Context, l *listeners, certs certificates) e
 		last.stop()
 		<-last.done
 	}
+	c.tasks.Wait()
 	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
 		return cause
 	}

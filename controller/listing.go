@@ -71,16 +71,6 @@ func (c *cluster) ask(ctx context.Context, now time.Time) map[string][]api.Held 
 	return out
 }
 
-// askServers asks every server what it holds, for the sake of the answers'
-// effect on steering.
-func (c *cluster) askServers(now time.Time) {
-	for _, n := range c.nodes.List() {
-		if n.Up && n.Has(shuntv1.Role_ROLE_SERVER) {
-			c.links.send(n.Name, c.queries.ask(n.Name, now, nil))
-		}
-	}
-}
-
 // merge makes one line per session of what the nodes hold and what the table
 // has. During a hand-off two nodes hold a session: the server's line wins.
 func (c *cluster) merge(asked time.Time, held map[string][]api.Held) []*shuntv1.SessionInfo {

@@ -27,11 +27,12 @@ type Options struct {
 	Creds  credentials.TransportCredentials
 	Log    *slog.Logger
 
-	Hello   func() *shuntv1.Hello                        // describes this agent
-	Sync    func(context.Context) (*shuntv1.Sync, error) // lists the kernel's sessions
-	Report  func() *shuntv1.Report                       // counters
-	Config  func(*shuntv1.NodeConfig)                    // a new configuration
-	Release func(*shuntv1.Release)                       // forget a diversion
+	Hello func() *shuntv1.Hello // describes this agent
+	// Sync lists the kernel's sessions: in answer to a query, or with 0 of itself.
+	Sync    func(ctx context.Context, query uint64) (*shuntv1.Sync, error)
+	Report  func() *shuntv1.Report    // counters
+	Config  func(*shuntv1.NodeConfig) // a new configuration
+	Release func(*shuntv1.Release)    // forget a diversion
 }
 
 const (
@@ -160,7 +161,7 @@ func (c *Client) session(ctx context.Context, api shuntv1.ControlServiceClient) 
 func (c *Client) write(ctx context.Context, stream grpc.BidiStreamingClient[shuntv1.AttachRequest, shuntv1.AttachResponse],
 	configured <-chan struct{}, queue <-chan *shuntv1.AttachRequest, queries <-chan uint64) error {
 	sync := func(query uint64) error {
-		s, err := c.o.Sync(ctx)
+		s, err := c.o.Sync(ctx, query)
 		if err != nil {
 			return err
 		}

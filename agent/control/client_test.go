@@ -19,7 +19,7 @@ func TestSessionsAreListedOnceTheConfigurationIsApplied(t *testing.T) {
 	c := startController(t)
 	a := startAgent(t, c.addr, func(o *Options) {
 		o.Config = func(*shuntv1.NodeConfig) { configured.Store(true) }
-		o.Sync = func(context.Context) (*shuntv1.Sync, error) {
+		o.Sync = func(context.Context, uint64) (*shuntv1.Sync, error) {
 			if !configured.Load() {
 				t.Error("the sessions were listed before the agent knew what a session is")
 			}
@@ -193,7 +193,7 @@ func TestAListThatCannotBeMadeIsMadeAgain(t *testing.T) {
 	var calls atomic.Int32
 	c := startController(t)
 	startAgent(t, c.addr, func(o *Options) {
-		o.Sync = func(context.Context) (*shuntv1.Sync, error) {
+		o.Sync = func(context.Context, uint64) (*shuntv1.Sync, error) {
 			if calls.Add(1) == 1 {
 				return nil, errors.New("the kernel is busy")
 			}

@@ -149,7 +149,7 @@ func startAgent(t *testing.T, target string, change ...func(*Options)) *agent {
 	o := Options{
 		Target: target, Creds: insecure.NewCredentials(), Log: slog.New(slog.DiscardHandler),
 		Hello:   func() *shuntv1.Hello { return &shuntv1.Hello{Node: "server1", Instance: 7} },
-		Sync:    func(context.Context) (*shuntv1.Sync, error) { return &shuntv1.Sync{}, nil },
+		Sync:    func(context.Context, uint64) (*shuntv1.Sync, error) { return &shuntv1.Sync{}, nil },
 		Report:  func() *shuntv1.Report { return &shuntv1.Report{} },
 		Config:  func(c *shuntv1.NodeConfig) { a.configs <- c },
 		Release: func(r *shuntv1.Release) { a.released <- r.Session },

@@ -178,7 +178,7 @@ const ends = "{10.10.1.2:4000 172.31.0.1:80}"
 // good has one well-formed message of each kind and what becomes of it.
 func good() map[string]*shuntv1.AttachRequest {
 	return map[string]*shuntv1.AttachRequest{
-		"a sync 7 [{" + ends + " PATH_PROXIED server2}]": {Message: &shuntv1.AttachRequest_Sync{Sync: &shuntv1.Sync{Query: 7,
+		"a sync 7 [{" + ends + " PATH_PROXIED server2 0}]": {Message: &shuntv1.AttachRequest_Sync{Sync: &shuntv1.Sync{Query: 7,
 			Sessions: []*shuntv1.HeldSession{{Session: session, Path: shuntv1.Path_PATH_PROXIED, ProxiedTo: "server2"}}}}},
 		"a steer h1 " + ends + " to server2 1 2": {Message: &shuntv1.AttachRequest_Steer{Steer: &shuntv1.Steer{Id: "h1", Session: session, ToNode: "server2", ClientSeq: 1, ClientAck: 2}}},
 		"a unsteer h1 " + ends:                   {Message: &shuntv1.AttachRequest_Unsteer{Unsteer: &shuntv1.Unsteer{Id: "h1", Session: session}}},

@@ -21,6 +21,7 @@ type Held struct {
 	Ends
 	Path      shuntv1.Path
 	ProxiedTo string
+	Owner     uint64 // of a diversion; 0: not known
 }
 
 func endsOf(s *shuntv1.Session) (Ends, error) {
@@ -50,7 +51,7 @@ func parseSync(m *shuntv1.Sync) ([]Held, error) {
 		if _, known := shuntv1.Path_name[int32(s.Path)]; !known {
 			return nil, fmt.Errorf("session %d of %d: path %d is unknown", i+1, len(m.Sessions), s.Path)
 		}
-		held = append(held, Held{e, s.Path, s.ProxiedTo})
+		held = append(held, Held{e, s.Path, s.ProxiedTo, s.Owner})
 	}
 	return held, nil
 }

@@ -60,6 +60,9 @@ type Effect struct {
 	Session Session
 	// Node is set for Query only.
 	Node string
+	// Lost is set for Release only: nobody has the session any more, and its
+	// client may not know.
+	Lost bool
 }
 
 // Timing is what the rules for sessions wait for.

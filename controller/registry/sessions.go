@@ -270,7 +270,7 @@ func (t *Sessions) giveUp(node string, h *holder) (effects []Effect) {
 	for _, e := range h.sessions {
 		s := e.Session
 		s.ID = ""
-		effects = append(effects, Effect{Action: Unsteer, Session: s}, Effect{Action: Release, Session: s})
+		effects = append(effects, Effect{Action: Unsteer, Session: s}, Effect{Action: Release, Session: s, Lost: true})
 		delete(t.table, e.Key())
 	}
 	delete(t.nodes, node)

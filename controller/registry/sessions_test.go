@@ -133,6 +133,9 @@ func play(t *testing.T, table *Sessions, f []string) string {
 			if s.Origin != "" {
 				of = " of " + s.Origin
 			}
+			if e.Lost {
+				of += ", lost"
+			}
 			lines = append(lines, fmt.Sprintf("release %v at %s%s\n", s.Client, s.Home, of))
 		default:
 			lines = append(lines, fmt.Sprintln(e.Action, s.Client))

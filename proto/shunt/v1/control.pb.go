@@ -529,7 +529,9 @@ type HeldSession struct {
 	// whose session is elsewhere; on a server the controller knows better.
 	Path Path `protobuf:"varint,2,opt,name=path,proto3,enum=shunt.v1.Path" json:"path,omitempty"`
 	// The server that a proxied session is copied to.
-	ProxiedTo     string `protobuf:"bytes,3,opt,name=proxied_to,json=proxiedTo,proto3" json:"proxied_to,omitempty"`
+	ProxiedTo string `protobuf:"bytes,3,opt,name=proxied_to,json=proxiedTo,proto3" json:"proxied_to,omitempty"`
+	// Of a diversion: whose it is, as the guard knows it; 0: not known.
+	Owner         uint64 `protobuf:"varint,4,opt,name=owner,proto3" json:"owner,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -583,6 +585,13 @@ func (x *HeldSession) GetProxiedTo() string {
 		return x.ProxiedTo
 	}
 	return ""
+}
+
+func (x *HeldSession) GetOwner() uint64 {
+	if x != nil {
+		return x.Owner
+	}
+	return 0
 }
 
 // Send the session's packets to a node from now on.
@@ -868,7 +877,11 @@ type Release struct {
 	Session *Session               `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
 	// The hand-off by which it left: a later diversion of the same ends stays.
 	// Empty: whichever it is.
-	Id            string `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	Id string `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	// The same as the guard knows it, for a diversion that the agent found.
+	Owner uint64 `protobuf:"varint,3,opt,name=owner,proto3" json:"owner,omitempty"`
+	// No node has the session: its client waits in vain and has to be told.
+	Lost          bool `protobuf:"varint,4,opt,name=lost,proto3" json:"lost,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -915,6 +928,20 @@ func (x *Release) GetId() string {
 		return x.Id
 	}
 	return ""
+}
+
+func (x *Release) GetOwner() uint64 {
+	if x != nil {
+		return x.Owner
+	}
+	return 0
+}
+
+func (x *Release) GetLost() bool {
+	if x != nil {
+		return x.Lost
+	}
+	return false
 }
 
 // Asks for a Sync that carries the number.
@@ -1626,12 +1653,13 @@ const file_shunt_v1_control_proto_rawDesc = "" +
 	"\x05ready\x18\x03 \x01(\bR\x05ready\"O\n" +
 	"\x04Sync\x121\n" +
 	"\bsessions\x18\x01 \x03(\v2\x15.shunt.v1.HeldSessionR\bsessions\x12\x14\n" +
-	"\x05query\x18\x02 \x01(\x04R\x05query\"}\n" +
+	"\x05query\x18\x02 \x01(\x04R\x05query\"\x93\x01\n" +
 	"\vHeldSession\x12+\n" +
 	"\asession\x18\x01 \x01(\v2\x11.shunt.v1.SessionR\asession\x12\"\n" +
 	"\x04path\x18\x02 \x01(\x0e2\x0e.shunt.v1.PathR\x04path\x12\x1d\n" +
 	"\n" +
-	"proxied_to\x18\x03 \x01(\tR\tproxiedTo\"\xe7\x01\n" +
+	"proxied_to\x18\x03 \x01(\tR\tproxiedTo\x12\x14\n" +
+	"\x05owner\x18\x04 \x01(\x04R\x05owner\"\xe7\x01\n" +
 	"\x05Steer\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12+\n" +
 	"\asession\x18\x02 \x01(\v2\x11.shunt.v1.SessionR\asession\x12\x17\n" +
@@ -1652,10 +1680,12 @@ const file_shunt_v1_control_proto_rawDesc = "" +
 	"\x06origin\x18\x03 \x01(\tR\x06origin\"1\n" +
 	"\tSteerDone\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
-	"\x05error\x18\x02 \x01(\tR\x05error\"F\n" +
+	"\x05error\x18\x02 \x01(\tR\x05error\"p\n" +
 	"\aRelease\x12+\n" +
 	"\asession\x18\x01 \x01(\v2\x11.shunt.v1.SessionR\asession\x12\x0e\n" +
-	"\x02id\x18\x02 \x01(\tR\x02id\"%\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12\x14\n" +
+	"\x05owner\x18\x03 \x01(\x04R\x05owner\x12\x12\n" +
+	"\x04lost\x18\x04 \x01(\bR\x04lost\"%\n" +
 	"\rSnapshotQuery\x12\x14\n" +
 	"\x05query\x18\x01 \x01(\x04R\x05query\"\xce\x04\n" +
 	"\x06Report\x12)\n" +
