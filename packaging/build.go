@@ -83,7 +83,7 @@ type builder struct {
 }
 
 func (b *builder) control() []Field {
-	depends := "passwd, init-system-helpers"
+	depends := "passwd"
 	recommends := "ca-certificates"
 	if b.library {
 		depends += ", libc6 (>= 2.34)"
@@ -268,6 +268,8 @@ func (b *builder) documents(context.Context) (Tree, error) {
 	}
 	tree := Tree{
 		{Path: at + "copyright", Mode: 0o644, Body: copyright},
+		// On purpose: one file that runs on any machine and in any image.
+		{Path: "/usr/share/lintian/overrides/shunt", Mode: 0o644, Body: []byte("shunt: statically-linked-binary [usr/bin/shunt]\n")},
 		{Path: at + "changelog.gz", Mode: 0o644, Body: changes},
 	}
 	pages, err := filepath.Glob(filepath.Join(b.Root, "docs", "*.md"))

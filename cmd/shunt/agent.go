@@ -16,7 +16,7 @@ func newAgentCommand() *cobra.Command {
 		Short: "Run the agent of a dispatcher or server node",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := config.Load(file)
+			cfg, err := loadConfig(config.Load, file)
 			if err != nil || check {
 				return err
 			}

@@ -16,7 +16,7 @@ func newControllerCommand() *cobra.Command {
 		Short: "Run the controller",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := config.Load(file)
+			cfg, err := loadConfig(config.Load, file)
 			if err != nil || check {
 				return err
 			}

@@ -13,15 +13,23 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/shunt-sdn/shunt/internal/sdnotify"
 )
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
+	// Nobody hears this but a service manager.
+	context.AfterFunc(ctx, func() { _ = sdnotify.Stopping() })
 	err := newRootCommand().ExecuteContext(ctx)
 	stop()
 	var status exitStatus
+	var wrong *configError
 	switch {
+	case errors.As(err, &wrong):
+		fmt.Fprintln(os.Stderr, "shunt:", err)
+		os.Exit(exitConfig)
 	case errors.As(err, &status):
 		os.Exit(int(status))
 	case err != nil:
@@ -34,6 +42,24 @@ func main() {
 type exitStatus int
 
 func (s exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(s)) }
+
+// exitConfig is the status of a daemon whose configuration is wrong: EX_CONFIG
+// of sysexits.h. Service managers need not try again.
+const exitConfig = 78
+
+// configError is what is wrong with a daemon's configuration.
+type configError struct{ error }
+
+func (e *configError) Unwrap() error { return e.error }
+
+// loadConfig reads a daemon's configuration file.
+func loadConfig[C any](load func(string) (C, error), file string) (C, error) {
+	c, err := load(file)
+	if err != nil {
+		err = &configError{err}
+	}
+	return c, err
+}
 
 func newRootCommand() *cobra.Command {
 	root := &cobra.Command{
