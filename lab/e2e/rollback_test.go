@@ -1,7 +1,9 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -143,5 +145,47 @@ func TestTheLastResortsAreAProxyAndA503(t *testing.T) {
 	resp.Body.Close()
 	if resp.StatusCode != 503 {
 		t.Errorf("status %s, want 503", resp.Status)
+	}
+}
+
+// A dispatcher's agent that is killed between diversion and import takes the
+// only copy of the connection with it. The client is told, by a reset, when the
+// agent is back and no server turns out to have the session.
+func TestAClientWhoseHandOffDiedWithItsDispatcherIsTold(t *testing.T) {
+	c := up(t, lab.Options{Servers: 1})
+	if err := c.Signal("server1", "agent", unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := c.Dial("client1")(t.Context(), "tcp", strings.TrimPrefix(c.urls("")[0], "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := conn.Write([]byte("GET /whoami HTTP/1.1\r\nHost: a\r\n\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	select { // it is offered at once, and taken back after 1 s
+	case <-time.After(400 * time.Millisecond):
+	case <-t.Context().Done():
+	}
+	if err := c.Signal("dispatcher1", "agent", unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.WaitExit(t.Context(), "dispatcher1", "agent"); err != nil {
+		t.Fatal(err)
+	}
+	select { // past the import's deadline: the server would take it until then
+	case <-time.After(time.Second):
+	case <-t.Context().Done():
+	}
+	if err := c.Signal("server1", "agent", unix.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start("dispatcher1", "agent"); err != nil {
+		t.Fatal(err)
+	}
+	conn.SetReadDeadline(time.Now().Add(15 * time.Second))
+	if n, err := conn.Read(make([]byte, 1)); !errors.Is(err, unix.ECONNRESET) {
+		t.Errorf("the client reads %d octets and %v, want a reset", n, err)
 	}
 }
