@@ -61,8 +61,12 @@ func (l *Lab) controllerConfig() object {
 			"steering":   o.Steering,
 			"interfaces": interfaces,
 		}},
-		"services": []object{{"name": l.st.Service.Name, "vips": l.st.Service.VIPs(), "port": l.st.Service.Port}},
 	}
+	service := object{"name": l.st.Service.Name, "vips": l.st.Service.VIPs(), "port": l.st.Service.Port}
+	if o.SteerAfter != nil {
+		service["steer_after"] = o.SteerAfter.String()
+	}
+	c["services"] = []object{service}
 	l.trust(c, ControllerHost)
 	if o.TLS {
 		c["openflow_tls"] = true

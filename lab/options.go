@@ -40,6 +40,8 @@ type Options struct {
 	// Preload is the path of libshunt.so. Empty: beside Binary, or else
 	// preload/libshunt.so in the working directory.
 	Preload string `json:"preload,omitempty"`
+	// SteerAfter is the service's steer_after. Nil: the controller's default.
+	SteerAfter *time.Duration `json:"steer_after,omitempty"`
 	// TLS makes a certificate authority and mutual TLS between the daemons.
 	TLS bool `json:"tls"`
 	// Binary is the path of the program shunt. Empty: the calling program.

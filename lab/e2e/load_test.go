@@ -120,11 +120,17 @@ func (c *cluster) connect(n, concurrently int) (failed []error) {
 }
 
 func TestTwentyThousandConnections(t *testing.T) {
+	atOnce := new(time.Duration) // the switch hears of every session
 	for _, o := range []lab.Options{
-		{Switch: lab.SwitchOVS, Steering: "conntrack"},
+		{Switch: lab.SwitchOVS, Steering: "conntrack", SteerAfter: atOnce},
+		{Switch: lab.SwitchOVS, Steering: "flows", SteerAfter: atOnce},
 		{Switch: lab.SwitchOVS, Steering: "flows"},
 	} {
-		t.Run(o.Steering, func(t *testing.T) {
+		name := o.Steering
+		if o.SteerAfter == atOnce {
+			name += " at once"
+		}
+		t.Run(name, func(t *testing.T) {
 			c := up(t, o)
 			if failed := c.connect(2000, 64); len(failed) > 0 { // warm up, so that growth is growth
 				t.Fatalf("%d of 2000 failed, the first: %v", len(failed), failed[0])
