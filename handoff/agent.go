@@ -20,9 +20,14 @@ func (l *Listener) connect(ctx context.Context) error {
 		return fmt.Errorf("handoff: connect to the agent: %w; is it running, with this application and this socket in its configuration?", err)
 	}
 	agent := c.(*net.UnixConn)
-	hello, err := handoffproto.Hello{PID: uint32(os.Getpid()), Name: l.opt.Name}.Append(nil)
-	if err == nil {
-		_, err = agent.Write(hello) // the first frame fits into the buffer: it does not wait
+	for _, f := range []handoffproto.Frame{handoffproto.Hello{PID: uint32(os.Getpid()), Name: l.opt.Name}, handoffproto.Willing{}} {
+		var frame []byte
+		if frame, err = f.Append(nil); err == nil {
+			_, err = agent.Write(frame) // the first frames fit into the buffer: it does not wait
+		}
+		if err != nil {
+			break
+		}
 	}
 	if err != nil {
 		agent.Close()
@@ -124,6 +129,7 @@ func (l *Listener) lost(err error) {
 		l.backoff = 0
 	}
 	l.disconnect()
+	l.unanswered()
 }
 
 // backoff counts attempts to connect since the last success.

@@ -1,12 +1,14 @@
 package handoff
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/netip"
 	"os"
 	"sync/atomic"
+	"time"
 
 	"github.com/shunt-sdn/shunt/internal/handoffproto"
 )
@@ -20,12 +22,50 @@ type Session struct {
 	VIP     netip.AddrPort // what the client connected to; the zero value if unknown
 }
 
-// Conn is a connection that was handed over.
+// Conn is a connection that was handed over: a *net.TCPConn with all of its
+// methods. Writing from a file or a TCP connection copies nothing (ReadFrom), and
+// SyscallConn gives the socket for options.
+//
+// If a server reports its states by ConnState, Read keeps to the bounds of requests: octets
+// of the next one are returned when the answer before is written, and the
+// connection may move between the two; Read then returns io.EOF. Octets that
+// are read by SyscallConn escape it. A hijacked connection, and one that
+// speaks something else than HTTP/1.x, is read as any other.
 type Conn struct {
 	*net.TCPConn
 	session  Session
 	listener *Listener
 	waiting  atomic.Bool // for its first answer, or its end
+	requests *requests   // nil unless a server reports its states
+}
+
+// Read reads from the connection.
+func (c *Conn) Read(b []byte) (int, error) {
+	if c.requests == nil {
+		return c.TCPConn.Read(b)
+	}
+	return c.requests.read(b)
+}
+
+// WriteTo reads until the client's FIN, without copying if w is a TCP connection.
+func (c *Conn) WriteTo(w io.Writer) (int64, error) {
+	if c.requests == nil || c.requests.transparent.Load() {
+		return c.TCPConn.WriteTo(w)
+	}
+	return io.Copy(w, struct{ io.Reader }{c})
+}
+
+// SetReadDeadline is that of net.Conn.
+func (c *Conn) SetReadDeadline(t time.Time) error {
+	if c.requests == nil {
+		return c.TCPConn.SetReadDeadline(t)
+	}
+	return c.requests.setDeadline(t)
+}
+
+// SetDeadline is that of net.Conn.
+func (c *Conn) SetDeadline(t time.Time) error {
+	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
 }
 
 // Write writes to the connection.
@@ -49,7 +89,11 @@ func (c *Conn) CloseWrite() error {
 // Close closes the connection.
 func (c *Conn) Close() error {
 	c.answered()
-	return c.TCPConn.Close()
+	err := c.TCPConn.Close()
+	if c.requests != nil && c.requests.gone.Load() {
+		return nil // a copy of it was closed; this is no mistake of the caller
+	}
+	return err
 }
 
 // answered tells Drain that it need not wait for this connection any longer.

@@ -47,6 +47,8 @@ type Listener struct {
 	direct     chan accepted // from the goroutine that accepts on Options.Direct; nil without
 	directDone chan struct{} // closed at that goroutine's end
 
+	questions questions // about requests
+
 	closing   chan struct{} // closed by Close
 	abandoned chan struct{} // closed when nobody came for what was left
 	closeOnce sync.Once
@@ -90,6 +92,7 @@ func Listen(ctx context.Context, opt Options) (*Listener, error) {
 		closing:   make(chan struct{}),
 		abandoned: make(chan struct{}),
 		drained:   make(chan struct{}),
+		questions: questions{open: make(map[uint32]chan string), perRequest: make(map[string]bool)},
 	}
 	if err := l.connectFirst(ctx); err != nil {
 		if permanent(err) {

@@ -63,14 +63,28 @@ func (l *Listener) take(f handoffproto.Frame, fd int) (net.Conn, error) {
 		}
 		l.backoff = 0
 		return c, nil
+	case handoffproto.PerRequest:
+		l.questions.mu.Lock()
+		l.questions.perRequest[f.Service] = f.On
+		l.questions.mu.Unlock()
+		return nil, closeUnwanted(fd)
+	case handoffproto.Answer:
+		l.answered(f)
+		return nil, closeUnwanted(fd)
 	case handoffproto.Refusal:
 		l.log.Error("the agent refuses to work with this program", "reason", f.Reason)
 	default:
 		l.log.Error("the agent broke the protocol", "frame", fmt.Sprintf("%T", f))
 	}
+	closeUnwanted(fd)
+	l.lost(errors.New("refused"))
+	return nil, nil
+}
+
+// closeUnwanted closes a descriptor that came with a frame that has none.
+func closeUnwanted(fd int) error {
 	if fd >= 0 {
 		syscall.Close(fd)
 	}
-	l.lost(errors.New("refused"))
-	return nil, nil
+	return nil
 }

@@ -31,7 +31,10 @@ type ListenerConfig struct {
 	// OnReady, if set, is called each time Ready changes, starting from false,
 	// one call at a time, from a goroutine of the listener.
 	OnReady func(ready bool)
-	Log     *slog.Logger // nil means none
+	// Router, if set, is asked about each request but the first of a connection,
+	// by applications that let connections go.
+	Router Router
+	Log    *slog.Logger // nil means none
 }
 
 // Listener is the attachment that passes sockets to processes which use the
@@ -44,7 +47,10 @@ type Listener struct {
 	apps atomic.Pointer[[]*app] // those that said hello, in the order in which they came; written with mu held
 	next atomic.Uint64          // whose turn it is
 
-	done      chan struct{} // closed, with mu held, by Close
+	done      chan struct{}   // closed, with mu held, by Close
+	ctx       context.Context // of connections that move; ends with done
+	cancel    context.CancelFunc
+	moves     sync.WaitGroup // grows with mu held and done open only
 	mu        sync.Mutex
 	conns     map[*app]struct{} // all connections, also before hello; guarded by mu
 	notifying sync.Mutex        // held while OnReady runs
@@ -56,6 +62,10 @@ type Listener struct {
 type app struct {
 	conn *net.UnixConn
 	raw  syscall.RawConn
+
+	mu      sync.Mutex
+	willing bool            // to let connections go; guarded by mu
+	told    map[string]bool // by service, what it was told of it last; guarded by mu
 }
 
 var _ Attachment = (*Listener)(nil)
@@ -79,6 +89,7 @@ func NewListener(ctx context.Context, cfg ListenerConfig) (*Listener, error) {
 		done:   make(chan struct{}),
 		conns:  make(map[*app]struct{}),
 	}
+	l.ctx, l.cancel = context.WithCancel(context.Background())
 	l.apps.Store(&[]*app{})
 	l.workers.Go(l.accept)
 	return l, nil
@@ -99,6 +110,7 @@ func (l *Listener) Attach(_ context.Context, fd int, m Meta) error {
 	turn := l.next.Add(1)
 	for i := range uint64(len(apps)) {
 		a := apps[(turn+i)%uint64(len(apps))]
+		l.tell(a, m.Service)
 		err := handoffproto.Send(a.raw, frame, fd)
 		switch {
 		case err == nil:
@@ -178,8 +190,8 @@ func (l *Listener) welcome(c *net.UnixConn) {
 // serve waits for hello, then for the connection's end.
 func (l *Listener) serve(a *app) {
 	a.conn.SetReadDeadline(time.Now().Add(l.cfg.HelloTimeout))
-	var r handoffproto.Receiver
-	hello, err := receiveHello(&r, a.conn)
+	r := handoffproto.NewAgentReceiver()
+	hello, err := receiveHello(r, a.conn)
 	if err != nil {
 		l.refuse(a, err)
 		return
@@ -191,11 +203,7 @@ func (l *Listener) serve(a *app) {
 	}
 	log.Info("an application takes sessions")
 	l.notify()
-	_, fd, err := r.Receive(a.conn)
-	if fd >= 0 {
-		syscall.Close(fd)
-	}
-	if err == nil || !gone(err) {
+	if err := l.converse(a, r); !gone(err) {
 		log.Warn("an application broke the protocol and is disconnected", "err", err)
 		return
 	}
@@ -281,6 +289,11 @@ func (l *Listener) Close() error {
 		return nil
 	}
 	close(l.done)
+	l.mu.Unlock()
+	// Connections that cannot move any more still go back to their applications.
+	l.cancel()
+	l.moves.Wait()
+	l.mu.Lock()
 	err := l.socket.Close()
 	for a := range l.conns {
 		a.conn.Close()

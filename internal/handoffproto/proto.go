@@ -5,25 +5,45 @@
 // The agent listens, the application connects and sends one Hello. The agent
 // answers a version that it does not speak with one Refusal and closes. From
 // then on it sends one Session per connection that it hands over, with exactly
-// one descriptor, and the application sends nothing. Either side closes when it
-// wants no more; frames already sent stay valid.
+// one descriptor. Either side closes when it wants no more; frames already sent
+// stay valid.
 //
-// A frame is one record of the socket, at most MaxFrame octets, integers in
-// network byte order:
+// That is all for an application that answers every request of a connection
+// itself. One that would let connections go between two requests sends a
+// Willing once; the others never see what follows.
+//
+// The agent then says by PerRequest, before the first Session of a service and
+// whenever it changes, whether its requests may be answered elsewhere. Of such a service the
+// application asks by a Question about each request but the first on a
+// connection, of which it has read nothing yet, and gets an Answer: a node, or
+// none. If it is a node, and every octet of the answers before is written, the
+// application sends the connection back by a Give, with exactly one descriptor,
+// and closes its own. The agent moves it to the node or, if that fails, hands it
+// over again as any other connection. An application that gets no Answer serves the
+// request.
+//
+// A frame is one record of the socket, integers in network byte order; a
+// question has at most MaxQuestion octets, another frame at most MaxFrame:
 //
 //	offset  octets  what
 //	0       4       "shnt"
 //	4       1       version, 1
-//	5       1       kind: 1 hello, 2 session, 3 refusal
+//	5       1       kind
 //	6       …       the body
 //
 // A text is one octet for its length, then that many octets of UTF-8. An
 // endpoint is one octet 4 or 6, then the address, then the port; or one octet 0
-// for none.
+// for none. An origin is id (text), service (text), client, local, vip (endpoints).
 //
-//	hello    pid (4 octets), name (text)
-//	session  id (text), service (text), client, local, vip (endpoints)
-//	refusal  reason (text)
+//	kind             from         body
+//	1  hello         application  pid (4 octets), name (text)
+//	2  session       agent        origin; a descriptor
+//	3  refusal       agent        reason (text)
+//	4  willing       application
+//	5  per request   agent        service (text), 0 or 1 (1 octet)
+//	6  question      application  number (4 octets), origin, length (2 octets), head
+//	7  answer        agent        number (4 octets), node (text, empty: none)
+//	8  give          application  origin, node (text); a descriptor
 //
 // Octets after the body are an error: what they would mean needs a new version.
 package handoffproto
@@ -39,8 +59,12 @@ import (
 const (
 	// Version of the protocol.
 	Version = 1
-	// MaxFrame bounds a frame, in octets. No frame comes close.
-	MaxFrame = 1024
+	// MaxFrame bounds a frame that is no question, in octets. None comes close.
+	MaxFrame = 1024 + 512
+	// MaxHead bounds the head in a question, in octets.
+	MaxHead = 1<<16 - 1
+	// MaxQuestion bounds a question, in octets.
+	MaxQuestion = MaxFrame + MaxHead
 	// MaxText bounds each text, in octets.
 	MaxText = 255
 
@@ -54,9 +78,15 @@ const (
 	kindHello   kind = 1
 	kindSession kind = 2
 	kindRefusal kind = 3
+
+	kindWilling    kind = 4
+	kindPerRequest kind = 5
+	kindQuestion   kind = 6
+	kindAnswer     kind = 7
+	kindGive       kind = 8
 )
 
-// Frame is a Hello, a Session or a Refusal.
+// Frame is one of the frames, by value.
 type Frame interface {
 	// Append appends the frame's encoding. It fails if a text is too long or
 	// not UTF-8, or an endpoint is half given.
@@ -98,8 +128,10 @@ func (h Hello) Append(b []byte) ([]byte, error) {
 }
 
 // Append implements Frame.
-func (s Session) Append(b []byte) ([]byte, error) {
-	b, err := appendText(header(b, kindSession), s.ID)
+func (s Session) Append(b []byte) ([]byte, error) { return s.origin(header(b, kindSession)) }
+
+func (s Session) origin(b []byte) ([]byte, error) {
+	b, err := appendText(b, s.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -148,84 +180,12 @@ func Parse(b []byte) (Frame, error) {
 		return nil, &VersionError{Version: v}
 	}
 	r := reader{b: b[headerLen:]}
-	var f Frame
-	switch k := kind(b[len(magic)+1]); k {
-	case kindHello:
-		f = Hello{PID: r.uint32(), Name: r.text()}
-	case kindSession:
-		s := Session{ID: r.text(), Service: r.text(), Client: r.endpoint(), Local: r.endpoint(), VIP: r.endpoint()}
-		if !s.Client.IsValid() || !s.Local.IsValid() {
-			r.bad = true
-		}
-		f = s
-	case kindRefusal:
-		f = Refusal{Reason: r.text()}
-	default:
-		return nil, fmt.Errorf("%w: unknown kind %d", errMalformed, k)
+	f := r.frame(kind(b[len(magic)+1]))
+	if f == nil {
+		return nil, fmt.Errorf("%w: unknown kind %d", errMalformed, b[len(magic)+1])
 	}
 	if r.bad || len(r.b) > 0 {
 		return nil, fmt.Errorf("%w: a %T of %d octets", errMalformed, f, len(b))
 	}
 	return f, nil
-}
-
-// reader takes a frame's body apart; bad once it was not what it should be.
-type reader struct {
-	b   []byte
-	bad bool
-}
-
-func (r *reader) take(n int) []byte {
-	if r.bad || len(r.b) < n {
-		r.bad = true
-		return nil
-	}
-	v := r.b[:n]
-	r.b = r.b[n:]
-	return v
-}
-
-func (r *reader) uint8() uint8 {
-	if v := r.take(1); v != nil {
-		return v[0]
-	}
-	return 0
-}
-
-func (r *reader) uint16() uint16 {
-	if v := r.take(2); v != nil {
-		return binary.BigEndian.Uint16(v)
-	}
-	return 0
-}
-
-func (r *reader) uint32() uint32 {
-	if v := r.take(4); v != nil {
-		return binary.BigEndian.Uint32(v)
-	}
-	return 0
-}
-
-func (r *reader) text() string {
-	s := string(r.take(int(r.uint8())))
-	r.bad = r.bad || !utf8.ValidString(s)
-	return s
-}
-
-func (r *reader) endpoint() netip.AddrPort {
-	var a netip.Addr
-	switch r.uint8() {
-	case 0:
-		return netip.AddrPort{}
-	case 4:
-		if v := r.take(4); v != nil {
-			a = netip.AddrFrom4([4]byte(v))
-		}
-	case 6:
-		if v := r.take(16); v != nil {
-			a = netip.AddrFrom16([16]byte(v))
-		}
-	}
-	r.bad = r.bad || !a.IsValid()
-	return netip.AddrPortFrom(a, r.uint16())
 }

@@ -27,6 +27,20 @@ var frames = []struct {
 		Client: netip.MustParseAddrPort("[2001:db8::1]:1234"),
 		Local:  netip.MustParseAddrPort("[fd31::1]:80"),
 	}, "73686e74 01 02 00 00 06 20010db8000000000000000000000001 04d2 06 fd310000000000000000000000000001 0050 00"},
+	{"willing", Willing{}, "73686e74 01 04"},
+	{"per request", PerRequest{Service: "web", On: true}, "73686e74 01 05 03 776562 01"},
+	{"not per request", PerRequest{Service: "web"}, "73686e74 01 05 03 776562 00"},
+	{"question", Question{Number: 258, Head: "GET /", Session: Session{
+		ID: "h1", Service: "web",
+		Client: netip.MustParseAddrPort("192.0.2.1:1234"),
+		Local:  netip.MustParseAddrPort("172.31.0.1:80"),
+	}}, "73686e74 01 06 00000102 02 6831 03 776562 04 c0000201 04d2 04 ac1f0001 0050 00 0005 474554202f"},
+	{"answer", Answer{Number: 258, Node: "s2"}, "73686e74 01 07 00000102 02 7332"},
+	{"answer: here", Answer{Number: 258}, "73686e74 01 07 00000102 00"},
+	{"give", Give{Node: "s2", Session: Session{
+		Client: netip.MustParseAddrPort("192.0.2.1:1234"),
+		Local:  netip.MustParseAddrPort("172.31.0.1:80"),
+	}}, "73686e74 01 08 00 00 04 c0000201 04d2 04 ac1f0001 0050 00 02 7332"},
 }
 
 func TestFramesOnTheWire(t *testing.T) {
@@ -57,15 +71,23 @@ func TestFramesOnTheWire(t *testing.T) {
 func TestLongestFrameFits(t *testing.T) {
 	long := strings.Repeat("x", MaxText)
 	e := netip.MustParseAddrPort("[2001:db8::1]:1234")
-	b, err := Session{ID: long, Service: long, Client: e, Local: e, VIP: e}.Append(nil)
-	if err != nil || len(b) > MaxFrame {
-		t.Errorf("%d octets, error %v; at most %d may be needed", len(b), err, MaxFrame)
+	s := Session{ID: long, Service: long, Client: e, Local: e, VIP: e}
+	for _, c := range []struct {
+		frame Frame
+		most  int
+	}{{s, MaxFrame}, {Give{Session: s, Node: long}, MaxFrame}, {Question{Session: s, Head: strings.Repeat("x", MaxHead)}, MaxQuestion}} {
+		b, err := c.frame.Append(nil)
+		if err != nil || len(b) > c.most {
+			t.Errorf("%T: %d octets, error %v; at most %d may be needed", c.frame, len(b), err, c.most)
+		}
 	}
 }
 
 func TestWhatCannotBeEncodedIsAnError(t *testing.T) {
 	for _, text := range []string{strings.Repeat("x", MaxText+1), "\xff"} {
-		for _, f := range []Frame{Hello{Name: text}, Session{ID: text}, Session{Service: text}, Refusal{Reason: text}} {
+		for _, f := range []Frame{Hello{Name: text}, Session{ID: text}, Session{Service: text}, Refusal{Reason: text},
+			PerRequest{Service: text}, Question{Session: Session{ID: text}}, Question{Head: strings.Repeat("x", MaxHead+1)}, Answer{Node: text},
+			Give{Session: Session{Service: text}, Node: "s2"}, Give{Node: text}, Give{}} {
 			if b, err := f.Append(nil); err == nil {
 				t.Errorf("%T with %q is encoded as %x", f, text, b)
 			}
@@ -84,6 +106,10 @@ func TestMalformedFramesAreRefused(t *testing.T) {
 		"session without client":   "73686e74 01 02 00 00 00 04 ac1f0001 0050 00",
 		"session without local":    "73686e74 01 02 00 00 04 ac1f0001 0050 00 00",
 		"unknown address family":   "73686e74 01 02 00 00 05 c0000201 04d2 04 ac1f0001 0050 00",
+		"neither yes nor no":       "73686e74 01 05 03 776562 02",
+		"head longer than frame":   "73686e74 01 06 00000102 00 00 04 c0000201 04d2 04 ac1f0001 0050 00 0005 47",
+		"head shorter than frame":  "73686e74 01 06 00000102 00 00 04 c0000201 04d2 04 ac1f0001 0050 00 0000 47",
+		"given to nobody":          "73686e74 01 08 00 00 04 c0000201 04d2 04 ac1f0001 0050 00 00",
 		"address cut":              "73686e74 01 02 00 00 04 c000",
 		"port missing at the end":  "73686e74 01 02 00 00 04 c0000201 04d2 04 ac1f0001 0050 04 0a0a0050",
 		"endpoint missing, no VIP": "73686e74 01 02 00 00 04 c0000201 04d2 04 ac1f0001 0050",

@@ -40,24 +40,39 @@ func Send(c syscall.RawConn, frame []byte, fd int) error {
 
 // Receiver reads frames from one connection. It is not safe for concurrent use.
 type Receiver struct {
-	frame [MaxFrame + 1]byte
+	frame    [MaxFrame + 1]byte
+	question []byte // used instead, if there is room for questions
 	// Room for the control message of one descriptor; the kernel drops those
 	// that a misbehaving peer sends beyond it.
 	rights [64]byte
 }
+
+// NewAgentReceiver returns a receiver that has room for questions.
+func NewAgentReceiver() *Receiver { return &Receiver{question: make([]byte, MaxQuestion+1)} }
 
 // Receive waits for the next frame and returns it with the descriptor that came
 // along, -1 if none; the caller owns it. The error is io.EOF when the peer
 // closed, the connection's for a deadline and the like, and any other says that
 // this one frame was unusable: ErrDescriptorLost, or from Parse.
 func (r *Receiver) Receive(c *net.UnixConn) (Frame, int, error) {
-	n, oobn, flags, _, err := c.ReadMsgUnix(r.frame[:], r.rights[:])
+	room := r.frame[:]
+	if r.question != nil {
+		room = r.question
+	}
+	n, oobn, flags, _, err := c.ReadMsgUnix(room, r.rights[:])
 	fd := -1
 	if oobn > 0 {
 		fd = oneDescriptor(r.rights[:oobn])
 	}
-	f, err := r.parse(n, flags, err)
-	if s, ok := f.(Session); ok && fd < 0 {
+	f, err := parse(room, n, flags, err)
+	var s Session
+	switch f := f.(type) {
+	case Session:
+		s = f
+	case Give:
+		s = f.Session
+	}
+	if s.Client.IsValid() && fd < 0 {
 		return nil, -1, fmt.Errorf("session %s of %v: %w", s.ID, s.Client, ErrDescriptorLost)
 	}
 	if err != nil && fd >= 0 {
@@ -67,16 +82,16 @@ func (r *Receiver) Receive(c *net.UnixConn) (Frame, int, error) {
 	return f, fd, err
 }
 
-func (r *Receiver) parse(n, flags int, err error) (Frame, error) {
+func parse(room []byte, n, flags int, err error) (Frame, error) {
 	switch {
 	case errors.Is(err, io.EOF), err == nil && n == 0:
 		return nil, io.EOF
 	case err != nil:
 		return nil, err
-	case n > MaxFrame || flags&syscall.MSG_TRUNC != 0:
-		return nil, fmt.Errorf("%w: it is longer than %d octets", errMalformed, MaxFrame)
+	case n == len(room) || flags&syscall.MSG_TRUNC != 0:
+		return nil, fmt.Errorf("%w: it is longer than %d octets", errMalformed, len(room)-1)
 	}
-	return Parse(r.frame[:n])
+	return Parse(room[:n])
 }
 
 // oneDescriptor returns the first descriptor in control messages and closes the others.

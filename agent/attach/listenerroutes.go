@@ -1,0 +1,151 @@
+package attach
+
+import (
+	"errors"
+	"fmt"
+	"syscall"
+	"time"
+
+	"github.com/shunt-sdn/shunt/agent/httphead"
+	"github.com/shunt-sdn/shunt/internal/handoffproto"
+)
+
+// RoutesChanged has applications hear at once what Router.PerRequest says of
+// services now. Without it they hear with the next session.
+func (l *Listener) RoutesChanged() {
+	for _, a := range *l.apps.Load() {
+		a.mu.Lock()
+		services := make([]string, 0, len(a.told))
+		for s := range a.told {
+			services = append(services, s)
+		}
+		a.mu.Unlock()
+		for _, s := range services {
+			l.tell(a, s)
+		}
+	}
+}
+
+// tell has an application know whether requests of a service are routed, if it
+// wants to know and does not yet.
+func (l *Listener) tell(a *app, service string) {
+	if l.cfg.Router == nil {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	on := l.cfg.Router.PerRequest(service)
+	if was, ok := a.told[service]; !a.willing || ok && was == on {
+		return
+	}
+	frame, err := handoffproto.PerRequest{Service: service, On: on}.Append(nil)
+	if err == nil {
+		err = handoffproto.Send(a.raw, frame, -1)
+	}
+	if err == nil { // else its queue is full or it is gone: next time
+		a.told[service] = on
+	}
+}
+
+// converse hears what an application says after hello, until it says something
+// wrong or closes.
+func (l *Listener) converse(a *app, r *handoffproto.Receiver) error {
+	for {
+		f, fd, err := r.Receive(a.conn)
+		if errors.Is(err, handoffproto.ErrDescriptorLost) {
+			l.log.Error("a connection that was to move is lost", "err", err)
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		switch f := f.(type) {
+		case handoffproto.Give:
+			l.take(f, fd)
+			continue
+		case handoffproto.Willing:
+			a.mu.Lock()
+			a.willing, a.told = true, make(map[string]bool)
+			a.mu.Unlock()
+		case handoffproto.Question:
+			l.answer(a, f)
+		default:
+			err = fmt.Errorf("a %T from an application that had said hello", f)
+		}
+		if fd >= 0 {
+			syscall.Close(fd)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// answer tells an application where a request goes. If its queue is full it
+// hears nothing, and serves the request after a while.
+func (l *Listener) answer(a *app, q handoffproto.Question) {
+	reply := handoffproto.Answer{Number: q.Number}
+	if r := l.cfg.Router; r != nil && !l.isClosed() && r.PerRequest(q.Session.Service) {
+		head, complete, err := httphead.Parse([]byte(q.Head), handoffproto.MaxHead+1)
+		if err == nil && complete { // else it is for the application to refuse
+			reply.Node = r.Route(Meta(q.Session), &head)
+		}
+	}
+	frame, err := reply.Append(nil)
+	if err == nil {
+		err = handoffproto.Send(a.raw, frame, -1)
+	}
+	if err != nil {
+		l.log.Warn("an application is not told where its request goes", "session", q.Session.ID, "err", err)
+	}
+}
+
+// take moves a connection that an application has given back, or gives it back
+// to an application, which finds its next request as if it were the first.
+func (l *Listener) take(g handoffproto.Give, fd int) {
+	m := Meta(g.Session)
+	l.mu.Lock()
+	if l.isClosed() || l.cfg.Router == nil {
+		l.mu.Unlock()
+		l.putBack(fd, m)
+		return
+	}
+	l.moves.Add(1)
+	l.mu.Unlock()
+	go func() {
+		defer l.moves.Done()
+		begun := time.Now()
+		err := l.cfg.Router.Move(l.ctx, fd, m, g.Node)
+		if err == nil {
+			l.log.Debug("a session moved", "session", m.ID, "client", m.Client, "to", g.Node, "took", time.Since(begun))
+			return
+		}
+		l.log.Info("a connection does not move; its request is answered here", "session", m.ID, "client", m.Client, "to", g.Node, "err", err)
+		l.putBack(fd, m)
+	}()
+}
+
+// putBackFor is how long an application with a full queue is tried.
+const putBackFor = 2 * time.Second
+
+// putBack attaches a connection again. If no application takes it, its client
+// has to be told.
+func (l *Listener) putBack(fd int, m Meta) {
+	var err error
+	for end := time.Now().Add(putBackFor); ; {
+		if err = l.Attach(l.ctx, fd, m); err == nil {
+			return
+		}
+		if !errors.Is(err, ErrBusy) || time.Now().After(end) {
+			break
+		}
+		select {
+		case <-time.After(5 * time.Millisecond):
+		case <-l.ctx.Done():
+			end = time.Now()
+		}
+	}
+	l.log.Error("a session is lost: it could not move, and no application takes it back", "session", m.ID, "client", m.Client, "err", err)
+	syscall.SetsockoptLinger(fd, syscall.SOL_SOCKET, syscall.SO_LINGER, &syscall.Linger{Onoff: 1}) // closing sends RST
+	syscall.Close(fd)
+}
