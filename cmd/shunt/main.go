@@ -71,6 +71,7 @@ func newRootCommand() *cobra.Command {
 	}
 	root.AddCommand(newControllerCommand(), newAgentCommand(), newSwitchsimCommand(), newLabCommand(), newManCommand())
 	root.AddCommand(newOperatorCommands()...)
+	root.AddCommand(newPolicyCommands()...)
 	return root
 }
 

@@ -54,25 +54,36 @@ func operatorCommand(verb, short string, q question) *cobra.Command {
 // ask returns what runs a verb: reach the controller, ask, print.
 func ask(cmd *cobra.Command, q question) func(*cobra.Command, []string) error {
 	return func(*cobra.Command, []string) error {
-		f := cmd.Flags()
-		text := func(name string) string { return f.Lookup(name).Value.String() }
-		timeout, err := f.GetDuration("timeout")
-		if err != nil {
-			return err
-		}
-		target := operator.Target{Address: text("controller")}
-		target.TLS.Cert, target.TLS.Key, target.TLS.CA = text("tls-cert"), text("tls-key"), text("tls-ca")
-		c, err := operator.Dial(target)
-		if err != nil {
-			return err
-		}
-		defer c.Close()
-		ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
-		defer cancel()
-		answer, err := q(ctx, c)
-		if err != nil {
-			return err
-		}
-		return operator.Print(cmd.OutOrStdout(), text("output"), answer)
+		return reach(cmd, func(ctx context.Context, c *operator.Client) error {
+			answer, err := q(ctx, c)
+			if err != nil {
+				return err
+			}
+			return operator.Print(cmd.OutOrStdout(), cmd.Flags().Lookup("output").Value.String(), answer)
+		})
 	}
+}
+
+// reach calls f with the controller that the flags name, for up to --timeout.
+func reach(cmd *cobra.Command, f func(context.Context, *operator.Client) error) error {
+	timeout, err := cmd.Flags().GetDuration("timeout")
+	if err != nil {
+		return err
+	}
+	c, err := dial(cmd)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
+	defer cancel()
+	return f(ctx, c)
+}
+
+// dial returns a client of the controller that the flags name.
+func dial(cmd *cobra.Command) (*operator.Client, error) {
+	text := func(name string) string { return cmd.Flags().Lookup(name).Value.String() }
+	target := operator.Target{Address: text("controller")}
+	target.TLS.Cert, target.TLS.Key, target.TLS.CA = text("tls-cert"), text("tls-key"), text("tls-ca")
+	return operator.Dial(target)
 }
