@@ -2,9 +2,11 @@ package logconf
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"maps"
+	"reflect"
 	"sync/atomic"
 )
 
@@ -51,7 +53,7 @@ type Handler struct {
 
 // New returns a handler that writes to w.
 func New(w io.Writer, c Config) *Handler {
-	all := &slog.HandlerOptions{Level: slog.Level(-1 << 20)} // this handler decides
+	all := &slog.HandlerOptions{Level: slog.Level(-1 << 20), ReplaceAttr: readable} // this handler decides
 	var next slog.Handler = slog.NewTextHandler(w, all)
 	if c.Format == JSON {
 		next = slog.NewJSONHandler(w, all)
@@ -59,6 +61,21 @@ func New(w io.Writer, c Config) *Handler {
 	h := &Handler{levels: new(atomic.Pointer[Config]), next: next}
 	h.Set(c)
 	return h
+}
+
+// readable has addresses and the like written as people write them: the
+// standard handlers go by their structure.
+func readable(_ []string, a slog.Attr) slog.Attr {
+	if a.Value.Kind() == slog.KindAny {
+		switch v := a.Value.Any().(type) {
+		case error:
+		case fmt.Stringer:
+			if p := reflect.ValueOf(v); p.Kind() != reflect.Pointer || !p.IsNil() {
+				return slog.String(a.Key, v.String())
+			}
+		}
+	}
+	return a
 }
 
 // Set changes the levels of all loggers of this handler. The format stays.
