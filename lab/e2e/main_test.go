@@ -9,9 +9,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/shunt-sdn/shunt/internal/testnet"
 	"github.com/shunt-sdn/shunt/lab"
@@ -54,11 +57,9 @@ func up(t *testing.T, o lab.Options) *cluster {
 	if o.Switch == lab.SwitchOVS {
 		testnet.NeedProgram(t, "ovs-vswitchd", "ovsdb-server", "ovs-vsctl", "ovs-ofctl")
 	}
-	o.Name = "e2e"
+	o.Name = fmt.Sprintf("%s%d", namePrefix, os.Getpid())
 	o.Binary = binary
-	if _, err := lab.Remove(context.Background(), o.Name); err != nil { // what a killed run has left
-		t.Fatal(err)
-	}
+	removeLeftovers(t)
 	l, err := lab.Up(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
@@ -79,6 +80,27 @@ func up(t *testing.T, o lab.Options) *cluster {
 	t.Cleanup(func() { closer.Close() })
 	c.operator = operator
 	return c
+}
+
+// namePrefix of the labs of these tests; the process follows.
+const namePrefix = "e2e-"
+
+// removeLeftovers removes the labs of runs that were killed.
+func removeLeftovers(t *testing.T) {
+	t.Helper()
+	names, err := lab.List()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		pid, err := strconv.Atoi(strings.TrimPrefix(name, namePrefix))
+		if err != nil || !strings.HasPrefix(name, namePrefix) || pid != os.Getpid() && unix.Kill(pid, 0) == nil {
+			continue
+		}
+		if _, err := lab.Remove(context.Background(), name); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // dump shows the end of every daemon's log.
