@@ -208,6 +208,11 @@ func (c collector) sessions(out chan<- prometheus.Metric, gauge func(*prometheus
 		}
 	}
 	byState := make(map[string]int)
+	for _, name := range tcpStates {
+		if name != "" {
+			byState[name] = 0
+		}
+	}
 	for _, s := range sockets {
 		place := places[route{s.Remote, s.Local}]
 		switch {
@@ -228,11 +233,15 @@ func (c collector) sessions(out chan<- prometheus.Metric, gauge func(*prometheus
 	}
 }
 
-// stateOf names a TCP state. Source: include/net/tcp_states.h.
+// tcpStates that a session's socket can have, by number. Source:
+// include/net/tcp_states.h.
+var tcpStates = [...]string{
+	1: "established", 2: "syn_sent", 3: "syn_recv", 4: "fin_wait1", 5: "fin_wait2", 7: "close", 8: "close_wait", 9: "last_ack", 11: "closing",
+}
+
 func stateOf(s uint8) string {
-	names := [...]string{1: "established", "syn_sent", "syn_recv", "fin_wait1", "fin_wait2", "time_wait", "close", "close_wait", "last_ack", "listen", "closing"}
-	if int(s) < len(names) && names[s] != "" {
-		return names[s]
+	if int(s) < len(tcpStates) && tcpStates[s] != "" {
+		return tcpStates[s]
 	}
 	return other
 }
