@@ -95,6 +95,9 @@ func (l *Lab) agentConfig(h Host) object {
 			}
 		case AttachRelay:
 			app["connect"] = relayTarget
+			if f := l.st.Options.Forwarded; f != "" {
+				app["forwarded"] = f
+			}
 			if l.st.Options.App != AppBuiltin {
 				app["connect"] = directOf(h, l.st.Service)[0]
 			}

@@ -37,6 +37,8 @@ type Options struct {
 	// Attach is AttachListener or AttachRelay for the built-in web server, and
 	// AttachPreload or AttachRelay for a real one. Empty: the first of these.
 	Attach string `json:"attach"`
+	// Forwarded is the relay's: x-forwarded-for or forwarded. Empty: none.
+	Forwarded string `json:"forwarded,omitempty"`
 	// Preload is the path of libshunt.so. Empty: beside Binary, or else
 	// preload/libshunt.so in the working directory.
 	Preload string `json:"preload,omitempty"`

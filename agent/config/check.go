@@ -37,6 +37,12 @@ func (r *reader) checkAttach(a *applicationDoc) {
 	if a.connect6.N != nil && a.attach.V != AttachPreload {
 		r.Errorf(a.connect6.N, "remove it, or write attach: preload", "application of %s is attached by %s, which has no connect6", service, a.attach.V)
 	}
+	if a.forwarded.N != nil && a.attach.V != AttachRelay {
+		r.Errorf(a.forwarded.N, "remove it: the application has the client's own connection", "application of %s is attached by %s, which changes no request", service, a.attach.V)
+	}
+	if a.idleTimeout.N != nil && a.attach.V != AttachRelay {
+		r.Errorf(a.idleTimeout.N, "remove it: the application has its own", "application of %s is attached by %s, which has no idle_timeout", service, a.attach.V)
+	}
 	switch a.attach.V {
 	case AttachListener:
 		if a.socket.N == nil {

@@ -5,6 +5,7 @@ package config
 
 import (
 	"net/netip"
+	"time"
 
 	"github.com/shunt-sdn/shunt/agent/accesslog"
 	"github.com/shunt-sdn/shunt/internal/logconf"
@@ -64,6 +65,8 @@ type Application struct {
 	Connect       string         // AttachRelay: host:port; AttachPreload: address:port of the server's own listener
 	Connect6      netip.AddrPort // AttachPreload: its IPv6 listener, if Connect is not it; invalid: none
 	ProxyProtocol bool           // AttachRelay: begin with a PROXY protocol v2 header
+	Forwarded     string         // AttachRelay: "x-forwarded-for" or "forwarded": the field that names the client; empty: none
+	IdleTimeout   time.Duration  // AttachRelay: ends a connection on which nothing moves; 0: never
 	Direct        netip.AddrPort // where it takes ordinary connections; invalid: nowhere
 }
 

@@ -5,6 +5,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -27,7 +28,7 @@ func TestAFullFileIsReadAsWritten(t *testing.T) {
 		Applications: []Application{
 			{Service: "web", Attach: AttachListener, Socket: "/run/shunt/web.sock", Direct: netip.MustParseAddrPort("10.10.2.101:80")},
 			{Service: "files", Attach: AttachRelay, Connect: "127.0.0.1:8080", ProxyProtocol: true, Direct: netip.MustParseAddrPort("[fd10:2::101]:8080")},
-			{Service: "mail", Attach: AttachRelay, Connect: "localhost:25"},
+			{Service: "mail", Attach: AttachRelay, Connect: "localhost:25", Forwarded: "x-forwarded-for", IdleTimeout: time.Hour},
 			{Service: "static", Attach: AttachPreload, Socket: "/run/shunt/static.sock", Connect: "10.10.2.101:8081", Connect6: netip.MustParseAddrPort("[fd10:2::101]:8081")},
 		},
 	}
@@ -120,6 +121,9 @@ func TestMistakesAreNamed(t *testing.T) {
 		{"no attachment", "attach: relay, ", "", `a.yaml:8:3: application has no "attach"; write listener for programs that use the package handoff, preload for servers that run with libshunt.so, or relay for any other`},
 		{"relay to nothing", relay, "{service: web, attach: relay}", `a.yaml:8:3: application of web is attached by relay, but has nothing to connect to; write connect: host:port where it accepts connections`},
 		{"relay without port", "127.0.0.1:8080", "127.0.0.1", `a.yaml:8:42: connect "127.0.0.1" is not host:port; write for example 10.99.0.1:6640`},
+		{"unknown field for the client", relay, `{service: web, attach: relay, connect: "127.0.0.1:8080", forwarded: via}`, `a.yaml:8:71: forwarded "via" is unknown; write x-forwarded-for or forwarded, or leave it out`},
+		{"listener that forwards", "socket: /run/files.sock", `socket: /run/files.sock, forwarded: forwarded`, `a.yaml:9:74: application of files is attached by listener, which changes no request; remove it: the application has the client's own connection`},
+		{"listener with a limit", "socket: /run/files.sock", `socket: /run/files.sock, idle_timeout: 1m`, `a.yaml:9:77: application of files is attached by listener, which has no idle_timeout; remove it: the application has its own`},
 		{"relay with a socket", `"127.0.0.1:8080"}`, `"127.0.0.1:8080", socket: /run/x}`, `a.yaml:8:68: application of web is attached by relay, which has no socket; remove it, or write attach: listener`},
 		{"listener without socket", listener, "{service: files, attach: listener}", `a.yaml:9:3: application of files is attached by listener, but has no socket; write socket: /path where the program will connect`},
 		{"listener that connects", "socket: /run/files.sock", `socket: /run/files.sock, connect: "127.0.0.1:1"`, `a.yaml:9:72: application of files is attached by listener, which connects to nothing; remove it, or write attach: relay`},

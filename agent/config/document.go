@@ -2,6 +2,7 @@ package config
 
 import (
 	"net/netip"
+	"time"
 
 	"go.yaml.in/yaml/v3"
 
@@ -39,6 +40,8 @@ type applicationDoc struct {
 	socket, connect conf.At[string]
 	connect6        conf.At[netip.AddrPort]
 	proxyProtocol   conf.At[bool]
+	forwarded       conf.At[string]
+	idleTimeout     conf.At[time.Duration]
 	direct          conf.At[netip.AddrPort]
 }
 
@@ -79,6 +82,8 @@ func (r *reader) application(n *yaml.Node) *applicationDoc {
 		conf.Optional("connect", conf.Scalar(r.Reader, "connect", &a.connect, parseEndpoint)),
 		conf.Optional("connect6", conf.Scalar(r.Reader, "connect6", &a.connect6, parseDirect)),
 		conf.Optional("proxy_protocol", conf.Scalar(r.Reader, "proxy_protocol", &a.proxyProtocol, conf.Bool)),
+		conf.Optional("forwarded", conf.Scalar(r.Reader, "forwarded", &a.forwarded, parseForwarded)),
+		conf.Optional("idle_timeout", conf.Scalar(r.Reader, "idle_timeout", &a.idleTimeout, conf.Between(time.Second, 7*24*time.Hour))),
 		conf.Optional("direct", conf.Scalar(r.Reader, "direct", &a.direct, parseDirect)))
 	return a
 }
@@ -94,7 +99,7 @@ func (d *document) config() Config {
 	for _, a := range d.applications {
 		c.Applications = append(c.Applications, Application{
 			Service: a.service.V, Attach: a.attach.V, Socket: a.socket.V, Connect: a.connect.V, Connect6: a.connect6.V,
-			ProxyProtocol: a.proxyProtocol.V, Direct: a.direct.V,
+			ProxyProtocol: a.proxyProtocol.V, Forwarded: a.forwarded.V, IdleTimeout: a.idleTimeout.V, Direct: a.direct.V,
 		})
 	}
 	return c

@@ -26,6 +26,14 @@ func parseAttach(s string) (Attach, error) {
 	return "", fmt.Errorf("is unknown; write listener, preload or relay")
 }
 
+// parseForwarded takes what a relay can write.
+func parseForwarded(s string) (string, error) {
+	if s != "x-forwarded-for" && s != "forwarded" {
+		return "", fmt.Errorf("is unknown; write x-forwarded-for or forwarded, or leave it out")
+	}
+	return s, nil
+}
+
 // parseInterface takes what Linux takes. Source: net/core/dev.c, dev_valid_name.
 func parseInterface(s string) (string, error) {
 	if len(s) > 15 || s == "." || s == ".." || strings.ContainsAny(s, "/: \t\n\v\f\r") {
