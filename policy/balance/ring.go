@@ -15,13 +15,19 @@ type point struct {
 	server uint32
 }
 
-// NewRing returns the ring of servers with these names; each has perUnit points
-// per unit of its weight. At least one weight is not 0.
-func NewRing(names []string, weights []uint32, perUnit int) *Ring {
+// NewRing returns the ring of servers with these names. One of the greatest
+// weight, which is not 0, has that many points, the others in proportion, and at
+// least one.
+func NewRing(names []string, weights []uint32, points int) *Ring {
 	r := &Ring{}
+	most := uint64(slices.Max(weights))
 	for i, n := range names {
 		h := NewHash().Add(n).Sum()
-		for k := range uint64(weights[i]) * uint64(perUnit) {
+		share := (uint64(weights[i])*uint64(points) + most/2) / most
+		if weights[i] > 0 {
+			share = max(share, 1)
+		}
+		for k := range share {
 			r.points = append(r.points, point{Mix(h + k*0x9e3779b97f4a7c15), uint32(i)})
 		}
 	}

@@ -45,3 +45,11 @@ func (s Shares) Pick(number uint64) int {
 // the n-th multiple of the golden ratio. After any number of picks each share
 // is within a few picks of what it should have (Knuth, TAOCP 3, 6.4).
 func Spread(n uint64) uint64 { return n * 0x9e3779b97f4a7c15 }
+
+// Weight returns the weight of a position.
+func (s Shares) Weight(i int) uint64 {
+	if i == 0 {
+		return s.sums[0]
+	}
+	return s.sums[i] - s.sums[i-1]
+}

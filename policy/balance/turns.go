@@ -81,8 +81,9 @@ func (t *Turns) Before(i, j int) bool { return t.heap[i].before(t.heap[j]) }
 // SpendAt ends the turn of one of the Len.
 func (t *Turns) SpendAt(i int) {
 	x := &t.heap[i]
+	// Who let others go first has one turn to catch up, and no more.
 	t.start = max(t.start, x.pass)
-	x.pass += x.stride
+	x.pass = t.start + x.stride
 	if x.pass > 1<<62 {
 		t.rebase()
 	}

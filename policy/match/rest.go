@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"cel.dev/cel-go/cel"
+
+	"github.com/shunt-sdn/shunt/policy/fault"
 )
 
 // rest is what a match asks beside host and path.
@@ -66,6 +68,32 @@ func (x *rest) holds(r *Request) bool {
 	return x.cel == nil || evaluate(x.cel, r) == nil
 }
 
+// Explain tells whether one match holds, and if not, what does not. The match,
+// nil for one that always holds, must be right. It compiles it anew: this is for
+// operators, not for each request.
+func Explain(m *Match, r *Request) (bool, string) {
+	if m == nil {
+		return true, "every request"
+	}
+	var faults fault.List
+	holds := func(part Match) bool {
+		return NewTable([]*Match{&part}, &faults, func(int) string { return "" }).First(r) == 0
+	}
+	if !holds(Match{Hosts: m.Hosts}) {
+		return false, fmt.Sprintf("the host %q is none of %s", r.Host, strings.Join(m.Hosts, ", "))
+	}
+	if !holds(Match{Paths: m.Paths}) {
+		texts := make([]string, len(m.Paths))
+		for i, p := range m.Paths {
+			texts[i] = p.Text
+		}
+		return false, fmt.Sprintf("the path %q is none of %s", r.Path, strings.Join(texts, ", "))
+	}
+	c := compiler{&faults, ""}
+	x := c.rest(m)
+	return x.explain(r)
+}
+
 // explain is holds with the reason.
 func (x *rest) explain(r *Request) (bool, string) {
 	if len(x.methods) > 0 && !slices.Contains(x.methods, r.Method) {
@@ -84,7 +112,7 @@ func (x *rest) explain(r *Request) (bool, string) {
 			return false, fmt.Sprintf("the expression %s %v", x.text, err)
 		}
 	}
-	return true, ""
+	return true, "all that it asks for holds"
 }
 
 type origin string

@@ -90,10 +90,6 @@ func (t *Table) First(r *Request) int {
 	return int(best)
 }
 
-// Holds tells whether the match at position i holds apart from its hosts and
-// paths, and if not, which part does not.
-func (t *Table) Holds(i int, r *Request) (bool, string) { return t.rest[i].explain(r) }
-
 // lowered returns host in lower case; what is beyond buf is cut off: no name is
 // that long (RFC 1035).
 func lowered(host string, buf *[256]byte) []byte {

@@ -1,0 +1,54 @@
+package policy
+
+// Observe takes in how something went that a choice sent to its server: an
+// import or a response. what says what failed, or is "" on success. In a pool
+// with an ejection rule, enough failures in a row take the server out for a
+// while; Observe tells whether this one did.
+func (r *Rule) Observe(c Choice, what string) (ejected bool) {
+	for _, p := range r.pools {
+		for ; p != nil; p = p.backup {
+			if p.name == c.Pool {
+				return p.observe(c.Server, what)
+			}
+		}
+	}
+	return false
+}
+
+// ServerErrors tells whether responses with status 500 to 599 count as failures
+// for the choice's pool.
+func (r *Rule) ServerErrors(c Choice) bool {
+	for _, p := range r.pools {
+		for ; p != nil; p = p.backup {
+			if p.name == c.Pool {
+				return p.serverErrors
+			}
+		}
+	}
+	return false
+}
+
+func (p *pool) observe(server, what string) bool {
+	i, ok := p.index[server]
+	if !ok || p.ejection == nil {
+		return false
+	}
+	st := p.e.state
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	now := st.now()
+	allowed := func() bool {
+		out := 0
+		for j := range p.members {
+			if p.members[j].state.eject.Out(now) {
+				out++
+			}
+		}
+		return out < max(len(p.members)*int(p.ejectMost)/100, 1)
+	}
+	if !p.members[i].state.eject.Observe(*p.ejection, what, now, allowed) {
+		return false
+	}
+	st.epoch.Add(1)
+	return true
+}
