@@ -12,7 +12,7 @@ BENCH    ?= .
 FUZZTIME ?= 20s
 TIMEOUT  ?= 20m
 
-.PHONY: build demo test setup lint check-generated generate bench fuzz clean
+.PHONY: build preload demo test setup lint check-generated generate bench fuzz clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -o bin/shunt ./cmd/shunt
@@ -43,8 +43,12 @@ check-generated:
 generate:
 	$(GO) generate ./...
 
-# Needs Open vSwitch: see setup.
-bench: build
+# The library that gives unmodified servers their sessions; needs cc.
+preload:
+	$(MAKE) -C preload
+
+# Needs Open vSwitch, HAProxy, mini_httpd and cc: see setup.
+bench: build preload
 	$(GO) run ./bench -shunt bin/shunt
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -timeout 60m ./agent/... ./controller/...
 

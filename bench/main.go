@@ -29,22 +29,40 @@ func main() {
 	binary := flag.String("shunt", "bin/shunt", "the program to measure")
 	steering := flag.String("steering", "conntrack", "flows or conntrack")
 	rounds := flag.Int("rounds", 5, "measurements of each kind, in turn")
-	live := flag.Int("sessions", 50_000, "live sessions for the last table; 0 leaves it out")
+	live := flag.Int("sessions", 50_000, "live sessions for the second table; 0 leaves it out")
+	preload := flag.String("preload", "preload/libshunt.so", "the library for the paper's experiment; empty leaves that out")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *binary, *steering, *rounds, *live); err != nil {
+	if err := run(ctx, *binary, *preload, *steering, *rounds, *live); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-// run measures in a lab of its own, which is gone afterwards.
-func run(ctx context.Context, binary, steering string, rounds, live int) (err error) {
+func run(ctx context.Context, binary, preload, steering string, rounds, live int) (err error) {
 	if binary, err = filepath.Abs(binary); err != nil {
 		return err
 	}
-	l, err := lab.Up(ctx, lab.Options{Name: "bench", Switch: lab.SwitchOVS, Steering: steering, Binary: binary})
+	err = inLab(ctx, lab.Options{Name: "bench", Switch: lab.SwitchOVS, Steering: steering, Binary: binary}, func(b *bench) error {
+		b.rounds = rounds
+		if err := b.addedTime(ctx); err != nil || live == 0 {
+			return err
+		}
+		return b.liveSessions(ctx, live)
+	})
+	if err != nil || preload == "" {
+		return err
+	}
+	if preload, err = filepath.Abs(preload); err != nil {
+		return err
+	}
+	return paper(ctx, binary, preload, steering, rounds)
+}
+
+// inLab measures in a lab of its own, which is gone afterwards.
+func inLab(ctx context.Context, o lab.Options, measure func(*bench) error) (err error) {
+	l, err := lab.Up(ctx, o)
 	if err != nil {
 		return err
 	}
@@ -53,19 +71,13 @@ func run(ctx context.Context, binary, steering string, rounds, live int) (err er
 			err = e
 		}
 	}()
-	b := &bench{lab: l, rounds: rounds}
+	b := &bench{lab: l}
 	stop, err := b.startProxy(ctx)
 	if err != nil {
 		return err
 	}
 	defer stop()
-	if err := b.addedTime(ctx); err != nil {
-		return err
-	}
-	if live > 0 {
-		return b.liveSessions(ctx, live)
-	}
-	return nil
+	return measure(b)
 }
 
 type bench struct {
@@ -113,14 +125,20 @@ func (b *bench) probe(ctx context.Context, url string, size, n int) ([]time.Dura
 // quantile of a sorted list.
 func quantile(d []time.Duration, q float64) time.Duration { return d[int(q*float64(len(d)-1))] }
 
+// way is one way to a server.
+type way struct {
+	name string
+	url  func(path string) string
+}
+
+func (b *bench) ways() []way {
+	return []way{{"direct", b.direct}, {"handed off", b.vip}, {"HAProxy", b.proxied}}
+}
+
 // addedTime compares the ways to a server: directly, handed off, and through
 // HAProxy on the dispatcher's host.
 func (b *bench) addedTime(ctx context.Context) error {
-	type way struct {
-		name string
-		url  func(path string) string
-	}
-	ways := []way{{"direct", b.direct}, {"handed off", b.vip}, {"HAProxy", b.proxied}}
+	ways := b.ways()
 	fmt.Println("Time from connect to the last octet, a new connection per request, milliseconds")
 	fmt.Printf("%10s %12s %9s %9s %9s %12s %8s\n", "size", "way", "requests", "p50", "p99", "added p50", "ratio")
 	for _, c := range []struct{ size, n int }{{100, 500}, {16 << 20, 15}} {
