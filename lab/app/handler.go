@@ -27,12 +27,37 @@ const maxSlow = 10 * time.Minute
 //	/echo        {"length":…,"sha256":"…"} of the request's body
 //	/slow?ms=N   the node's name after N milliseconds
 //	/headers     the request as the server sees it, as JSON
+//
+// and as HTTP can be spoken, for tests:
+//
+//	/chunked?n=N     N chunks
+//	/trailers        the request's body back, with trailers
+//	/sse?n=N&ms=M    N server-sent events, one each M milliseconds; 0: without end
+//	/early           an answer that begins before the body is read
+//	/reject          an answer that does not read the body
+//	/status/CODE     that status
+//	/hints           two interim responses first
+//	/close           a response that ends with the connection
+//	/cut             a response that ends before its length
+//	/old             a response of HTTP/1.0
+//	/ws              a WebSocket that sends messages back
 func Handler(node string) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/bytes/{n}", bytesHandler)
 	mux.HandleFunc("/whoami", func(w http.ResponseWriter, r *http.Request) { text(w, node+"\n") })
 	mux.HandleFunc("/echo", echo)
 	mux.HandleFunc("/slow", func(w http.ResponseWriter, r *http.Request) { slow(w, r, node) })
+	mux.HandleFunc("/chunked", chunked)
+	mux.HandleFunc("/trailers", trailers)
+	mux.HandleFunc("/sse", events)
+	mux.HandleFunc("/early", early)
+	mux.HandleFunc("/reject", rejects)
+	mux.HandleFunc("/status/{code}", status)
+	mux.HandleFunc("/hints", hints)
+	mux.HandleFunc("/close", raw("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\nuntil the connection ends\n"))
+	mux.HandleFunc("/cut", raw("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nnot all of it\n"))
+	mux.HandleFunc("/old", raw("HTTP/1.0 200 OK\r\nContent-Length: 4\r\n\r\nold\n"))
+	mux.HandleFunc("/ws", socket)
 	mux.HandleFunc("/headers", func(w http.ResponseWriter, r *http.Request) { headers(w, r, node) })
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set(NodeHeader, node)

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/shunt-sdn/shunt/handoff"
 )
 
 // shutdownTime is how long requests have to end after the context has.
@@ -21,11 +23,13 @@ func Serve(ctx context.Context, node string, log *slog.Logger, listeners ...net.
 		Handler:           Handler(node),
 		ReadHeaderTimeout: 30 * time.Second,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+		ConnState:         handoff.ConnState,
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	for _, l := range listeners {
 		g.Go(func() error {
-			if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			err := server.Serve(l)
+			if !errors.Is(err, http.ErrServerClosed) && (ctx.Err() == nil || !errors.Is(err, net.ErrClosed)) {
 				return fmt.Errorf("serve on %s: %w", l.Addr(), err)
 			}
 			return nil
@@ -35,6 +39,14 @@ func Serve(ctx context.Context, node string, log *slog.Logger, listeners ...net.
 		<-ctx.Done()
 		patient, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTime)
 		defer cancel()
+		// Requests that were handed over are answered before the server ends.
+		for _, l := range listeners {
+			if h, ok := l.(*handoff.Listener); ok {
+				if err := h.Drain(patient); err != nil {
+					log.Warn("handed-over connections are left without an answer", "err", err)
+				}
+			}
+		}
 		if server.Shutdown(patient) != nil {
 			return server.Close()
 		}
