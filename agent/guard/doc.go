@@ -21,7 +21,10 @@
 // the client's FIN has overtaken, because the switch changed the session's path
 // between the two, would be answered with an ACK, and the client, which has closed
 // by then, would refuse that with a RST. The client's FIN, sent again, is
-// delivered and acknowledged.
+// delivered and acknowledged. (A closed socket that still awaits the client's FIN
+// looks the same here. What a bare ACK could do there is to ask whether it lives,
+// a keepalive; it goes unanswered for the minute for which the kernel keeps such a
+// socket, which is less than what any client waits for.)
 //
 // A packet is never forwarded back to the node whose MAC it carries as source;
 // it is dropped and the client retransmits it. Forwarding needs a layer 2
