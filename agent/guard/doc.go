@@ -24,7 +24,7 @@
 // delivered and acknowledged. (A closed socket that still awaits the client's FIN
 // looks the same here. What a bare ACK could do there is to ask whether it lives,
 // a keepalive; it goes unanswered for the minute for which the kernel keeps such a
-// socket, which is less than what any client waits for.)
+// socket, and clients usually ask for longer before they give up.)
 //
 // A packet is never forwarded back to the node whose MAC it carries as source;
 // it is dropped and the client retransmits it. Forwarding needs a layer 2
