@@ -1,6 +1,7 @@
 package config
 
 import (
+	"log/slog"
 	"net/netip"
 	"os"
 	"strings"
@@ -9,7 +10,11 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/shunt-sdn/shunt/agent/accesslog"
+	"github.com/shunt-sdn/shunt/internal/logconf"
+	"github.com/shunt-sdn/shunt/internal/metrics"
 	"github.com/shunt-sdn/shunt/internal/tlsconf"
+	"github.com/shunt-sdn/shunt/internal/tracing"
 	conf "github.com/shunt-sdn/shunt/internal/yamlconf"
 )
 
@@ -25,6 +30,10 @@ func TestAFullFileIsReadAsWritten(t *testing.T) {
 		Controller: "controller.example:6640", Listen: "0.0.0.0:6641", Advertise: "[fd99::101]:6641",
 		TLS:         tlsconf.Files{Cert: "/etc/shunt/cert.pem", Key: "/etc/shunt/key.pem", CA: "/etc/shunt/ca.pem"},
 		MaxDiverted: 65536,
+		Log:         logconf.Config{Level: slog.LevelWarn, Format: logconf.JSON, Levels: map[string]slog.Level{"dispatcher": slog.LevelDebug}},
+		Metrics:     metrics.Config{Listen: "127.0.0.1:9641", PProf: true},
+		Tracing:     tracing.Config{Endpoint: "collector.example:4317", Sample: 0.01},
+		AccessLog:   accesslog.Config{Path: "/var/log/shunt/access.log", Format: accesslog.Combined},
 		Applications: []Application{
 			{Service: "web", Attach: AttachListener, Socket: "/run/shunt/web.sock", Direct: netip.MustParseAddrPort("10.10.2.101:80")},
 			{Service: "files", Attach: AttachRelay, Connect: "127.0.0.1:8080", ProxyProtocol: true, Direct: netip.MustParseAddrPort("[fd10:2::101]:8080")},
@@ -113,6 +122,9 @@ func TestMistakesAreNamed(t *testing.T) {
 		{"no certificate", "insecure: true", "tls: {key: /b, ca: /c}", `a.yaml:6:6: tls has no "cert"; name the PEM file of this node's certificate`},
 		{"relative key", "insecure: true", "tls: {cert: /a, key: b, ca: /c}", `a.yaml:6:22: tls.key "b" is a relative path; write an absolute one`},
 		{"max_diverted", "insecure: true", "insecure: true\nmax_diverted: 10", `a.yaml:7:15: max_diverted "10" is not how many diversions a guard can hold; write 1024 to 16777216`},
+
+		{"access log of a server", "insecure: true", "insecure: true\naccess_log: {path: stdout}", `a.yaml:7:13: access_log, but the node is no dispatcher; remove it, or add the role dispatcher`},
+		{"level of nothing", "insecure: true", "insecure: true\nlog: {levels: {guards: debug}}", `a.yaml:7:16: log.levels has an unknown field "guards"; did you mean "guard"?`},
 
 		{"dispatcher with applications", "[server]", "[dispatcher]", `a.yaml:8:1: applications, but the node is no server; add the role server or remove them`},
 		{"application without service", "service: web, ", "", `a.yaml:8:3: application has no "service"; name the service that it answers`},

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -11,7 +12,10 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/shunt-sdn/shunt/internal/logconf"
+	"github.com/shunt-sdn/shunt/internal/metrics"
 	"github.com/shunt-sdn/shunt/internal/tlsconf"
+	"github.com/shunt-sdn/shunt/internal/tracing"
 	conf "github.com/shunt-sdn/shunt/internal/yamlconf"
 )
 
@@ -36,6 +40,9 @@ func TestAFullFileIsReadAsWritten(t *testing.T) {
 		NodeGrace:   45 * time.Second,
 		Pools:       []netip.Prefix{p("172.31.0.0/24"), p("fd31::/120")},
 		Nodes:       []string{"dispatcher1", "server1", "server2"},
+		Log:         logconf.Config{Format: logconf.JSON, Levels: map[string]slog.Level{"switches": slog.LevelDebug}},
+		Metrics:     metrics.Config{Listen: "127.0.0.1:9641"},
+		Tracing:     tracing.Config{Endpoint: "127.0.0.1:4317", Insecure: true, Sample: 1},
 		Switches: []Switch{
 			{
 				DPID: 1, Steering: SteeringConntrack,
