@@ -123,6 +123,8 @@ func (s *server) untilReady(want bool) {
 	until(s.t, fmt.Sprintf("ready is %v", want), func() bool { return s.agent.Ready() == want })
 }
 
+func deadline() time.Time { return time.Now().Add(patience) }
+
 // until waits for a condition.
 func until(t testing.TB, what string, cond func() bool) {
 	t.Helper()
@@ -229,6 +231,18 @@ func question(c net.Conn) (map[string]string, error) {
 		said[k] = v
 	}
 	return said, nil
+}
+
+// idle makes a first connection and returns how many descriptors the server has
+// without it.
+func (s *server) idle() int {
+	s.t.Helper()
+	c := s.direct()
+	ask(s.t, c)
+	during := descriptors(s.t, s.cmd.Process.Pid)
+	c.Close()
+	until(s.t, "the server has closed it", func() bool { return descriptors(s.t, s.cmd.Process.Pid) < during })
+	return during - 1
 }
 
 // descriptors of a process.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -28,10 +29,10 @@ func TestHundredsOfSessionsAtOnce(t *testing.T) {
 	for _, spec := range []string{"epoll-exclusive 127.0.0.1 nonblock", "prefork 127.0.0.1", "threads 127.0.0.1", "epoll-edge :: nonblock", "select 127.0.0.1"} {
 		t.Run(spec, func(t *testing.T) {
 			s := newServer(t, spec)
-			warm := s.attached("127.0.0.1")
-			ask(t, warm)
-			warm.Close()
 			before := descriptors(t, s.cmd.Process.Pid)
+			if !strings.Contains(spec, "prefork") && !strings.Contains(spec, "exclusive") { // there it does not accept itself
+				before = s.idle()
+			}
 			own := descriptors(t, syscall.Getpid())
 			const n = 400
 			var wg sync.WaitGroup

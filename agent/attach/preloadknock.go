@@ -72,8 +72,8 @@ func knockFrom(port uint16, target netip.AddrPort) (_ knocking, err error) {
 		return k, nil
 	case errors.Is(err, unix.ECONNREFUSED):
 		return -1, fmt.Errorf("%w: knock at %v: %w", ErrNotReady, target, err)
-	case errors.Is(err, ErrBusy):
-		return -1, fmt.Errorf("knock at %v: %w", target, err)
+	case errors.Is(err, unix.ECONNRESET): // accepted, but this process was too slow to go on
+		return -1, fmt.Errorf("%w: knock at %v: %w", ErrBusy, target, err)
 	}
 	return -1, fmt.Errorf("knock at %v: %w", target, err)
 }
@@ -180,8 +180,8 @@ func deliver(place int, frame []byte, fd int) error {
 		case unix.EINTR:
 		case unix.EAGAIN, unix.ENOBUFS, unix.ETOOMANYREFS:
 			return fmt.Errorf("%w: pass the session: %w", ErrBusy, err)
-		case unix.EPIPE, unix.ECONNRESET, unix.ENOTCONN:
-			return fmt.Errorf("%w: pass the session: %w", ErrNotReady, err)
+		case unix.EPIPE, unix.ECONNRESET, unix.ENOTCONN: // it waited long enough for this process, or is gone
+			return fmt.Errorf("%w: pass the session: %w", ErrBusy, err)
 		default:
 			return fmt.Errorf("pass descriptor %d: %w", fd, err)
 		}

@@ -133,7 +133,8 @@ static int receive(int from, int flags, union address *client)
 		char room[CMSG_SPACE(sizeof(int))];
 	} control;
 	struct iovec iov = {frame, sizeof frame};
-	struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+	/* Without CMSG_SPACE's padding, in which a second descriptor would fit. */
+	struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = CMSG_LEN(sizeof(int))};
 	int fd = -1;
 
 	ssize_t n = recvmsg(from, &m, MSG_DONTWAIT | ((flags & SOCK_CLOEXEC) ? MSG_CMSG_CLOEXEC : 0));

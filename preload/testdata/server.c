@@ -10,6 +10,7 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +20,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+static atomic_int accepted; /* by this process */
 static int listener, flags, use_accept4, port_reused, defer, nodelay, rcvbuf, v6only, no_address;
 
 static void die(const char *what)
@@ -96,8 +98,8 @@ static int take(void)
 	getsockopt(fd, SOL_SOCKET, SO_RCVBUF, &buffer, &size);
 	struct conn *c = malloc(sizeof *c);
 	c->fd = fd;
-	snprintf(c->line, sizeof c->line, "peer=%s nonblock=%d cloexec=%d nodelay=%d rcvbuf=%d pid=%d fd=%d\n", peer,
-		 !!(fcntl(fd, F_GETFL) & O_NONBLOCK), !!(fcntl(fd, F_GETFD) & FD_CLOEXEC), !!delay, buffer, getpid(), fd);
+	snprintf(c->line, sizeof c->line, "peer=%s nonblock=%d cloexec=%d nodelay=%d rcvbuf=%d pid=%d fd=%d count=%d\n", peer,
+		 !!(fcntl(fd, F_GETFL) & O_NONBLOCK), !!(fcntl(fd, F_GETFD) & FD_CLOEXEC), !!delay, buffer, getpid(), fd, ++accepted);
 	if (pthread_create(&t, NULL, serve, c) != 0)
 		die("pthread_create");
 	pthread_detach(t);
