@@ -75,12 +75,15 @@ func (s *Server) Addr() net.Addr {
 	return s.listener.Addr()
 }
 
-// Close stops listening, for a Server that is not Run.
+// Close stops listening, for a Server that was perhaps never Run.
 func (s *Server) Close() error {
 	if s.listener == nil {
 		return nil
 	}
-	return s.listener.Close()
+	if err := s.listener.Close(); !errors.Is(err, net.ErrClosed) {
+		return err
+	}
+	return nil
 }
 
 // Run answers requests until ctx ends.

@@ -33,8 +33,8 @@ func serve(t *testing.T, o Options, c ...prometheus.Collector) (get func(path st
 	go func() { done <- s.Run(ctx) }()
 	t.Cleanup(func() {
 		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("run: %v", err)
+		if err := errors.Join(<-done, s.Close()); err != nil {
+			t.Errorf("run, close: %v", err)
 		}
 	})
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
