@@ -164,11 +164,12 @@ func (p *pool) hashed(v *view, h uint64, usable func(string) bool) int {
 	limit := p.bound(v)
 	switch {
 	case l.maglev != nil:
+		slot := h
 		for range attempts * 4 {
-			if i := l.from + l.maglev.Lookup(h); p.takes(v, i, h, limit, usable) {
+			if i := l.from + l.maglev.Lookup(slot); p.takes(v, i, h, limit, usable) {
 				return i
 			}
-			h = balance.Mix(h + 0x9e3779b97f4a7c15)
+			slot = balance.Mix(slot + 0x9e3779b97f4a7c15)
 		}
 	case l.ring != nil:
 		start := l.ring.Start(h)

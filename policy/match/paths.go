@@ -58,9 +58,6 @@ func add(to **paths, patterns []pattern, i int32) {
 	}
 }
 
-// MaxRegex is how long a regular expression may be, in octets.
-const MaxRegex = 1024
-
 func (c *compiler) paths(list []Path) []pattern {
 	if len(list) == 0 {
 		return nil
@@ -142,23 +139,4 @@ func (c *compiler) template(field, text string) ([]string, bool) {
 		}
 	}
 	return segments, true
-}
-
-// regex compiles an expression that must match the whole text. RE2 takes time
-// linear in the text, whatever the expression.
-func (c *compiler) regex(field, text string) (*regexp.Regexp, bool) {
-	if text == "" || len(text) > MaxRegex {
-		c.fault(field, "", "the regular expression has %d octets; 1 to %d are allowed", len(text), MaxRegex)
-		return nil, false
-	}
-	if _, err := regexp.Compile(text); err != nil {
-		c.fault(field, "see https://github.com/google/re2/wiki/Syntax", "the regular expression %q is wrong: %s", text, strings.TrimPrefix(err.Error(), "error parsing regexp: "))
-		return nil, false
-	}
-	re, err := regexp.Compile(`\A(?:` + text + `)\z`)
-	if err != nil {
-		c.fault(field, "make it smaller", "the regular expression %q is wrong: %v", text, err)
-		return nil, false
-	}
-	return re, true
 }
