@@ -40,6 +40,7 @@ func (d *daemon) apply(t *testing.T, text string) *shuntv1.ApplyResponse {
 
 // report sends an agent's report.
 func (p *peer) report(r *shuntv1.Report) {
+	r.Applications = helloOf(p.name, 0).Applications
 	p.send(&shuntv1.AttachRequest{Message: &shuntv1.AttachRequest_Report{Report: r}})
 }
 
@@ -190,37 +191,37 @@ func TestHealthIsMergedAndToldToEveryAgentAtOnce(t *testing.T) {
 	s1 := d.join(t, "server1")
 	s1.has(t, d.apply(t, shopPolicy).Revision)
 	check := func(h shuntv1.HealthState, reason string) *shuntv1.Report {
-		return &shuntv1.Report{Checks: []*shuntv1.ServerState{{Pool: "app", Health: h, Reason: reason}, {Pool: "none", Health: h}}}
+		return &shuntv1.Report{Checks: []*shuntv1.ServerState{{Pool: "web/app", Health: h, Reason: reason}, {Pool: "none", Health: h}}}
 	}
 	s1.report(check(shuntv1.HealthState_HEALTH_STATE_UNHEALTHY, "3 checks failed"))
-	d1.state(t, "server1/app UNHEALTHY 3 checks failed")
+	d1.state(t, "server1/web/app UNHEALTHY 3 checks failed")
 	// What is not decided yet does not undo what was.
 	s1.report(check(shuntv1.HealthState_HEALTH_STATE_UNKNOWN, ""))
-	d1.state(t, "server1/app UNHEALTHY 3 checks failed")
+	d1.state(t, "server1/web/app UNHEALTHY 3 checks failed")
 	s1.cancel()
 	d.stop()
 
 	// A controller that starts again remembers.
 	d = start(t, cfg)
 	d1, d2, d3 = d.join(t, "dispatcher1"), d.join(t, "dispatcher2"), d.join(t, "dispatcher3")
-	d1.state(t, "server1/app UNHEALTHY 3 checks failed")
+	d1.state(t, "server1/web/app UNHEALTHY 3 checks failed")
 	s1 = d.join(t, "server1")
 	s1.report(check(shuntv1.HealthState_HEALTH_STATE_HEALTHY, "2 checks succeeded"))
-	d1.state(t, "server1/app HEALTHY 2 checks succeeded")
+	d1.state(t, "server1/web/app HEALTHY 2 checks succeeded")
 
 	eject := func(why string) *shuntv1.Report {
-		return &shuntv1.Report{Ejections: []*shuntv1.ServerState{{Server: "server1", Pool: "app", Health: shuntv1.HealthState_HEALTH_STATE_EJECTED, Reason: why, SinceUnixNano: 1}}}
+		return &shuntv1.Report{Ejections: []*shuntv1.ServerState{{Server: "server1", Pool: "web/app", Health: shuntv1.HealthState_HEALTH_STATE_EJECTED, Reason: why, SinceUnixNano: 1}}}
 	}
 	d2.report(eject("5 imports failed"))
 	eventually(t, "one of three is heard", func() bool {
 		n, _ := d.operator().ListNodes(t.Context(), &shuntv1.ListNodesRequest{})
 		return len(n.GetNodes()[1].GetReport().GetEjections()) == 1
 	})
-	d1.state(t, "server1/app HEALTHY 2 checks succeeded") // and does not decide for all
+	d1.state(t, "server1/web/app HEALTHY 2 checks succeeded") // and does not decide for all
 	d3.report(eject("5 imports failed"))
-	d1.state(t, "server1/app EJECTED by dispatcher2, dispatcher3: 5 imports failed")
+	d1.state(t, "server1/web/app EJECTED ejected by dispatcher2, dispatcher3: 5 imports failed")
 	d2.report(&shuntv1.Report{})
-	d1.state(t, "server1/app HEALTHY 2 checks succeeded")
+	d1.state(t, "server1/web/app HEALTHY 2 checks succeeded")
 
 	s1.report(&shuntv1.Report{Load: 7, Checks: check(shuntv1.HealthState_HEALTH_STATE_HEALTHY, "2 checks succeeded").Checks})
 	eventually(t, "the load", func() bool {
@@ -233,7 +234,7 @@ func TestHealthIsMergedAndToldToEveryAgentAtOnce(t *testing.T) {
 	})
 }
 
-func TestADrainEndsByItselfWhenEveryDispatcherHeedsItAndNoSessionIsLeft(t *testing.T) {
+func TestADrainEndsByItself(t *testing.T) {
 	d := start(t, testConfig(t))
 	d1, s1 := d.join(t, "dispatcher1"), d.join(t, "server1")
 	local := d1.lease(t, "dispatcher1", false)
@@ -380,5 +381,62 @@ func TestTopTellsRatesOfTheLastSecondsAndLatencies(t *testing.T) {
 	}
 	if _, err := d.policies().GetTop(t.Context(), &shuntv1.GetTopRequest{Service: "none"}); status.Code(err) != codes.NotFound {
 		t.Errorf("an unknown service: %v", err)
+	}
+}
+
+func TestExplanationsAreOfTheEngineAndTheStatesOfServers(t *testing.T) {
+	d := start(t, testConfig(t))
+	d1 := d.join(t, "dispatcher1")
+	s1, s2 := d.join(t, "server1"), d.join(t, "server2")
+	d1.has(t, d.apply(t, shopPolicy).Revision)
+	explain := func(r *shuntv1.ExplainRequest) *shuntv1.ExplainResponse {
+		t.Helper()
+		x, err := d.policies().Explain(t.Context(), r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return x
+	}
+	for _, u := range []string{"http://10.10.0.80/images/a.png", "http://[fd10::80]/images/a.png", "http://web/images/a.png", "/images/a.png", "http://shop.example/images/a.png?x=1"} {
+		x := explain(&shuntv1.ExplainRequest{Url: u})
+		if x.Service != "web" || x.Route != "images" || x.Pool != "static" || x.Server == "" || x.Mode != shuntv1.DispatchMode_DISPATCH_MODE_MIGRATE || len(x.Steps) < 2 {
+			t.Errorf("%s: %v", u, x)
+		}
+	}
+	unhealthy := []*shuntv1.ServerState{{Pool: "web/app", Health: shuntv1.HealthState_HEALTH_STATE_UNHEALTHY, Reason: "3 checks failed"}}
+	s1.report(&shuntv1.Report{Checks: unhealthy})
+	d1.state(t, "server1/web/app UNHEALTHY 3 checks failed")
+	for range 10 {
+		if x := explain(&shuntv1.ExplainRequest{Url: "/cart", Method: "POST", Client: "192.0.2.7"}); x.Server != "server2" || x.Route != "" || x.Pool != "app" {
+			t.Fatalf("with server1 unhealthy: %v", x)
+		}
+	}
+	s2.cancel()
+	eventually(t, "server2 is down", func() bool { return explain(&shuntv1.ExplainRequest{Url: "/cart"}).Status == 503 })
+	if text := fmt.Sprint(explain(&shuntv1.ExplainRequest{Url: "/cart"}).Steps); !strings.Contains(text, "3 checks failed") || !strings.Contains(text, "its agent is not connected") {
+		t.Errorf("reasons: %s", text)
+	}
+	for _, c := range []struct {
+		r    *shuntv1.ExplainRequest
+		code codes.Code
+		want string
+	}{
+		{&shuntv1.ExplainRequest{Url: "ftp://x/"}, codes.InvalidArgument, "url: "},
+		{&shuntv1.ExplainRequest{Url: ""}, codes.InvalidArgument, "url: "},
+		{&shuntv1.ExplainRequest{Url: "cart"}, codes.InvalidArgument, "url: "},
+		{&shuntv1.ExplainRequest{Url: "/", Client: "me"}, codes.InvalidArgument, "client: "},
+		{&shuntv1.ExplainRequest{Url: "/", Service: "wep"}, codes.NotFound, "wep"},
+	} {
+		if _, err := d.policies().Explain(t.Context(), c.r); status.Code(err) != c.code || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%v: %v", c.r, err)
+		}
+	}
+	d.apply(t, "services: [{name: api, vips: [10.10.0.81], port: 8080, routes: [{name: no, reject: {status: 403}}]}]")
+	eventually(t, "another service", func() bool {
+		_, err := d.policies().Explain(t.Context(), &shuntv1.ExplainRequest{Url: "/"})
+		return err != nil
+	})
+	if x := explain(&shuntv1.ExplainRequest{Url: "http://10.10.0.81:8080/"}); x.Service != "api" || x.Status != 403 {
+		t.Errorf("the other service: %v", x)
 	}
 }

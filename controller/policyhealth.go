@@ -12,14 +12,45 @@ import (
 	shuntv1 "github.com/shunt-sdn/shunt/proto/shunt/v1"
 )
 
-// member is a server in a pool; an empty pool: everywhere.
+// member is a server in a pool, which is named by its key; empty: everywhere.
 type member struct{ server, pool string }
 
 func memberOf(s *shuntv1.ServerState) member { return member{s.GetServer(), s.GetPool()} }
 
+// poolKeys maps pools by what states call them: a pool without members of its
+// own is one for each service that leads to it, "service/pool".
+func poolKeys(p *shuntv1.Policy) map[string]*shuntv1.Pool {
+	byName := make(map[string]*shuntv1.Pool)
+	for _, pool := range p.GetPools() {
+		byName[pool.Name] = pool
+	}
+	keys := make(map[string]*shuntv1.Pool)
+	for _, s := range p.GetServices() {
+		add := func(name string) {
+			for seen := make(map[string]bool); name != "" && !seen[name] && byName[name] != nil; name = byName[name].Backup {
+				seen[name] = true
+				key := name
+				if len(byName[name].Members) == 0 {
+					key = s.Name + "/" + name
+				}
+				keys[key] = byName[name]
+			}
+		}
+		for _, r := range s.Routes {
+			add(r.Pool)
+			for _, w := range r.Pools {
+				add(w.Pool)
+			}
+		}
+		add(s.DefaultPool)
+	}
+	return keys
+}
+
 // serverStates merges what agents report of servers into one list, ordered by
 // server and pool: active checks by a server's own agent, ejections by
-// dispatchers, loads.
+// dispatchers, loads. A server that was in the list stays in it, as unknown if
+// nothing is known any more.
 //
 // before is the list that is replaced. It goes on to hold for a server whose
 // agent has said nothing yet, or whose checks have not decided: an agent or
@@ -30,32 +61,33 @@ func serverStates(p *shuntv1.Policy, nodes []registry.Node, before []*shuntv1.Se
 		old[memberOf(s)] = s
 	}
 	states := make(map[member]*shuntv1.ServerState)
-	checked := make(map[string]bool) // pools
-	for _, pool := range p.GetPools() {
-		checked[pool.Name] = pool.Check != nil
-	}
+	pools := poolKeys(p)
 	for _, n := range nodes {
 		if !n.Has(shuntv1.Role_ROLE_SERVER) {
 			continue
 		}
-		if load := n.Report.GetLoad(); load > 0 && n.Up {
-			states[member{n.Name, ""}] = &shuntv1.ServerState{Server: n.Name, Load: load}
+		if n.Up && n.Report != nil {
+			states[member{n.Name, ""}] = unknown(member{n.Name, ""}, n.Report.Load)
 		}
 		checks := n.Report.GetChecks()
 		if !n.Up {
 			checks = nil
 		}
-		for pool := range checked {
-			if !checked[pool] {
-				continue
+		for key, pool := range pools {
+			m := member{n.Name, key}
+			var s *shuntv1.ServerState
+			if pool.Check != nil {
+				s = decided(m, checks, old[m])
 			}
-			m := member{n.Name, pool}
-			if s := decided(m, checks, old[m]); s != nil {
+			if s == nil && old[m] != nil {
+				s = unknown(m, 0)
+			}
+			if s != nil {
 				states[m] = s
 			}
 		}
 	}
-	for m, s := range ejections(p, nodes) {
+	for m, s := range ejections(pools, nodes) {
 		if known := states[m]; known.GetHealth() != shuntv1.HealthState_HEALTH_STATE_UNHEALTHY {
 			s.Load = known.GetLoad()
 			states[m] = s
@@ -69,6 +101,10 @@ func serverStates(p *shuntv1.Policy, nodes []registry.Node, before []*shuntv1.Se
 		return cmp.Or(registry.CompareNames(a.Server, b.Server), registry.CompareNames(a.Pool, b.Pool))
 	})
 	return out
+}
+
+func unknown(m member, load uint32) *shuntv1.ServerState {
+	return &shuntv1.ServerState{Server: m.server, Pool: m.pool, Health: shuntv1.HealthState_HEALTH_STATE_UNKNOWN, Load: load}
 }
 
 // decided is the state by active checks; nil: nothing is known of the member.
@@ -89,14 +125,15 @@ func decided(m member, checks []*shuntv1.ServerState, old *shuntv1.ServerState) 
 	return s
 }
 
+// toldBy begins the reason of an ejection that the controller tells of. An
+// agent may report what it was told; that is not another ejection, or none
+// would ever end.
+const toldBy = "ejected by "
+
 // ejections are the members that dispatchers have ejected: at least half of
 // those that are connected, so that one with a bad link does not decide for
 // all. Each dispatcher heeds its own ejections anyway.
-func ejections(p *shuntv1.Policy, nodes []registry.Node) map[member]*shuntv1.ServerState {
-	pools := make(map[string]bool)
-	for _, pool := range p.GetPools() {
-		pools[pool.Name] = pool.Ejection != nil
-	}
+func ejections(pools map[string]*shuntv1.Pool, nodes []registry.Node) map[member]*shuntv1.ServerState {
 	dispatchers := 0
 	by := make(map[member][]string)
 	first := make(map[member]*shuntv1.ServerState)
@@ -107,7 +144,7 @@ func ejections(p *shuntv1.Policy, nodes []registry.Node) map[member]*shuntv1.Ser
 		dispatchers++
 		for _, e := range n.Report.GetEjections() {
 			m := memberOf(e)
-			if m.server == "" || m.pool != "" && !pools[m.pool] || slices.Contains(by[m], n.Name) {
+			if pools[m.pool].GetEjection() == nil || strings.HasPrefix(e.Reason, toldBy) || slices.Contains(by[m], n.Name) {
 				continue
 			}
 			by[m] = append(by[m], n.Name)
@@ -123,7 +160,7 @@ func ejections(p *shuntv1.Policy, nodes []registry.Node) map[member]*shuntv1.Ser
 		}
 		out[m] = &shuntv1.ServerState{
 			Server: m.server, Pool: m.pool, Health: shuntv1.HealthState_HEALTH_STATE_EJECTED,
-			Reason:        fmt.Sprintf("by %s: %s", strings.Join(names, ", "), first[m].Reason),
+			Reason:        fmt.Sprintf(toldBy+"%s: %s", strings.Join(names, ", "), first[m].Reason),
 			SinceUnixNano: first[m].SinceUnixNano,
 		}
 	}

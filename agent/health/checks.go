@@ -9,7 +9,7 @@ import (
 
 // Check is an application that a pool wants checked.
 type Check struct {
-	Pool    string
+	Pool    string // without members of its own: service/pool
 	Service string // that the application answers
 	Address string // host:port; empty: it accepts no connections of its own
 	// Spec has the standard values filled in.
@@ -39,6 +39,9 @@ func Checks(node string, p policy.Model, services []*shuntv1.Service, applicatio
 			in := len(pool.Members) == 0 && slices.Contains(servers[s.Name], node) ||
 				slices.ContainsFunc(pool.Members, func(m policy.Member) bool { return m.Server == node })
 			if in && pool.Check != nil {
+				if len(pool.Members) == 0 {
+					name = s.Name + "/" + name
+				}
 				checks = append(checks, Check{Pool: name, Service: s.Name, Address: address, Spec: pool.Check.Or()})
 			}
 		}

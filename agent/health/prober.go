@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/shunt-sdn/shunt/policy/health"
 	shuntv1 "github.com/shunt-sdn/shunt/proto/shunt/v1"
 )
 
@@ -43,7 +44,16 @@ type key struct{ pool, service string }
 type runner struct {
 	check Check
 	stop  context.CancelFunc
-	tally tally // guarded by Prober.mu
+
+	// Guarded by Prober.mu:
+	tally   health.Check
+	verdict verdict // the tally's, and before it has one that of the runner before
+}
+
+type verdict struct {
+	health health.State
+	reason string
+	since  time.Time
 }
 
 // New returns a prober without checks.
@@ -68,16 +78,16 @@ func (p *Prober) Set(checks []Check) {
 	for _, c := range checks {
 		k := key{c.Pool, c.Service}
 		wanted[k] = true
-		r := &runner{check: c, tally: tally{rise: c.Spec.Rise, fall: c.Spec.Fall}}
+		r := &runner{check: c, tally: health.Check{Rise: int(c.Spec.Rise), Fall: int(c.Spec.Fall)}}
 		if old := p.running[k]; old != nil {
 			if reflect.DeepEqual(old.check, c) {
 				continue
 			}
 			old.stop()
-			r.tally.health, r.tally.reason, r.tally.since = old.tally.health, old.tally.reason, old.tally.since
+			r.verdict = old.verdict
 		}
 		if c.Address == "" {
-			r.tally = tally{reason: fmt.Sprintf("the application of service %s has no address of its own that could be checked; give it one in the agent's configuration: direct", c.Service)}
+			r.verdict = verdict{reason: fmt.Sprintf("the application of service %s has no address of its own that could be checked; give it one in the agent's configuration: direct", c.Service)}
 		}
 		p.running[k] = r
 		var ctx context.Context
@@ -118,19 +128,26 @@ func (p *Prober) run(ctx context.Context, r *runner) {
 }
 
 func (p *Prober) observe(r *runner, err error) {
+	what := ""
+	if err != nil {
+		what = err.Error()
+	}
 	p.mu.Lock()
-	k := key{r.check.Pool, r.check.Service}
-	changed := p.running[k] == r && r.tally.observe(time.Now(), err)
-	health, reason := r.tally.health, r.tally.reason
+	before := r.verdict
+	if r.tally.Observe(what, time.Now()) {
+		r.verdict.health, r.verdict.reason, r.verdict.since = r.tally.State()
+	}
+	now := r.verdict
+	changed := now != before && p.running[key{r.check.Pool, r.check.Service}] == r
 	p.mu.Unlock()
 	if !changed {
 		return
 	}
 	level := slog.LevelInfo
-	if health == shuntv1.HealthState_HEALTH_STATE_UNHEALTHY {
+	if !now.health.Usable() {
 		level = slog.LevelWarn
 	}
-	p.o.Log.Log(context.Background(), level, "health check", "pool", k.pool, "service", k.service, "health", health, "reason", reason)
+	p.o.Log.Log(context.Background(), level, "health check", "pool", r.check.Pool, "service", r.check.Service, "health", now.health, "reason", now.reason)
 	if p.o.Changed != nil {
 		p.o.Changed()
 	}
@@ -144,19 +161,17 @@ func (p *Prober) States() []*shuntv1.ServerState {
 	defer p.mu.Unlock()
 	worst := make(map[string]*runner)
 	for k, r := range p.running {
-		if w := worst[k.pool]; w == nil || rank(r.tally.health) > rank(w.tally.health) ||
-			rank(r.tally.health) == rank(w.tally.health) && k.service < w.check.Service {
+		w := worst[k.pool]
+		if w == nil || rank(r.verdict.health) > rank(w.verdict.health) ||
+			rank(r.verdict.health) == rank(w.verdict.health) && k.service < w.check.Service {
 			worst[k.pool] = r
 		}
 	}
 	out := make([]*shuntv1.ServerState, 0, len(worst))
 	for pool, r := range worst {
-		s := &shuntv1.ServerState{Pool: pool, Health: r.tally.health, Reason: r.tally.reason}
-		if r.tally.health == shuntv1.HealthState_HEALTH_STATE_UNSPECIFIED {
-			s.Health = shuntv1.HealthState_HEALTH_STATE_UNKNOWN
-		}
-		if !r.tally.since.IsZero() {
-			s.SinceUnixNano = r.tally.since.UnixNano()
+		s := &shuntv1.ServerState{Pool: pool, Health: healths[r.verdict.health], Reason: r.verdict.reason}
+		if !r.verdict.since.IsZero() {
+			s.SinceUnixNano = r.verdict.since.UnixNano()
 		}
 		out = append(out, s)
 	}
@@ -166,14 +181,14 @@ func (p *Prober) States() []*shuntv1.ServerState {
 
 // rank orders states by how much they matter: one application that fails makes
 // the node fail, and one that is not known yet keeps it unknown.
-func rank(h shuntv1.HealthState) int {
-	switch h {
-	case shuntv1.HealthState_HEALTH_STATE_UNHEALTHY:
-		return 2
-	case shuntv1.HealthState_HEALTH_STATE_HEALTHY:
-		return 0
-	}
-	return 1
+func rank(h health.State) int {
+	return map[health.State]int{health.Healthy: 0, health.Unknown: 1, health.Unhealthy: 2}[h]
+}
+
+var healths = map[health.State]shuntv1.HealthState{
+	health.Unknown:   shuntv1.HealthState_HEALTH_STATE_UNKNOWN,
+	health.Healthy:   shuntv1.HealthState_HEALTH_STATE_HEALTHY,
+	health.Unhealthy: shuntv1.HealthState_HEALTH_STATE_UNHEALTHY,
 }
 
 // Close ends all checks and waits for them.

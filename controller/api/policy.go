@@ -24,6 +24,7 @@ type Policies interface {
 	Policy() (*policystore.State, <-chan struct{})
 	Apply(*shuntv1.ApplyRequest) (*shuntv1.ApplyResponse, error)
 	Delete(*shuntv1.DeleteRequest) (*shuntv1.DeleteResponse, error)
+	Explain(*shuntv1.ExplainRequest) (*shuntv1.ExplainResponse, error)
 	// Drain sets or ends a drain and tells of its progress until none is left or
 	// ctx ends.
 	Drain(ctx context.Context, r *shuntv1.DrainRequest, send func(*shuntv1.DrainResponse) error) error
@@ -109,6 +110,11 @@ func (p *policies) Watch(_ *shuntv1.WatchRequest, stream grpc.ServerStreamingSer
 			return status.FromContextError(stream.Context().Err()).Err()
 		}
 	}
+}
+
+func (p *policies) Explain(_ context.Context, r *shuntv1.ExplainRequest) (*shuntv1.ExplainResponse, error) {
+	out, err := p.ops.Explain(r)
+	return out, refusal(err)
 }
 
 func (p *policies) Drain(r *shuntv1.DrainRequest, stream grpc.ServerStreamingServer[shuntv1.DrainResponse]) error {

@@ -3876,7 +3876,8 @@ func (x *PolicyAck) GetError() string {
 type ServerState struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Server string                 `protobuf:"bytes,1,opt,name=server,proto3" json:"server,omitempty"`
-	// Empty: in every pool.
+	// Empty: in every pool. A pool without members of its own is one for each
+	// service that uses it: "service/pool".
 	Pool   string      `protobuf:"bytes,2,opt,name=pool,proto3" json:"pool,omitempty"`
 	Health HealthState `protobuf:"varint,3,opt,name=health,proto3,enum=shunt.v1.HealthState" json:"health,omitempty"`
 	// "3 checks in a row failed: GET /health: status 503".

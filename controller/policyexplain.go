@@ -1,0 +1,185 @@
+package controller
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/shunt-sdn/shunt/controller/policystore"
+	"github.com/shunt-sdn/shunt/controller/registry"
+	"github.com/shunt-sdn/shunt/internal/policyproto"
+	"github.com/shunt-sdn/shunt/policy"
+	"github.com/shunt-sdn/shunt/policy/fault"
+	shuntv1 "github.com/shunt-sdn/shunt/proto/shunt/v1"
+)
+
+// Explain tells where a request would go by the policy and the states of servers
+// that the agents have been told last; see api.Policies. It uses the engine of
+// the dispatchers, which know besides what they alone have seen: whose turn it
+// is, their own ejections, what mode auto has learned.
+func (p policies) Explain(r *shuntv1.ExplainRequest) (*shuntv1.ExplainResponse, error) {
+	v := p.c.view.Load()
+	q, service, err := v.request(r)
+	if err != nil {
+		return nil, err
+	}
+	engine, err := v.engine()
+	if err != nil {
+		return nil, fmt.Errorf("the stored policy is refused by this version: %w", err)
+	}
+	x, ok := engine.Explain(service, q, nil)
+	if !ok {
+		return nil, fmt.Errorf("service %q: %w; shunt get services lists them", service, policystore.ErrNotFound)
+	}
+	out := &shuntv1.ExplainResponse{Service: x.Service, Route: x.Route, Status: uint32(x.Status)}
+	if x.Choice.Server != "" {
+		out.Server, out.Pool, out.Mode = x.Choice.Server, x.Choice.Pool, shuntv1.DispatchMode(x.Choice.Mode)
+	}
+	for _, s := range x.Steps {
+		out.Steps = append(out.Steps, &shuntv1.ExplainStep{Subject: s.Subject, Taken: s.Taken, Why: s.Why})
+	}
+	return out, nil
+}
+
+// request makes the engine's request of an operator's, and finds the service.
+func (v *view) request(r *shuntv1.ExplainRequest) (*policy.Request, string, error) {
+	wrong := func(path, remedy, format string, args ...any) error {
+		return &policystore.Invalid{Faults: fault.List{{Path: path, What: fmt.Sprintf(format, args...), Remedy: remedy}}}
+	}
+	u, err := url.Parse(r.GetUrl())
+	if err != nil || u.Path == "" && u.Host == "" || u.Scheme != "" && u.Scheme != "http" || u.Opaque != "" || u.Host == "" && !strings.HasPrefix(u.Path, "/") {
+		return nil, "", wrong("url", `write "http://shop.example/cart?item=1" or "/cart"`, "%q is no URL of HTTP and no path", r.GetUrl())
+	}
+	header := make(http.Header)
+	for i, h := range r.GetHeaders() {
+		if h.GetName() == "" {
+			return nil, "", wrong(fmt.Sprintf("headers[%d].name", i), "name the field", "a field without name")
+		}
+		header.Add(h.GetName(), h.GetValue())
+	}
+	q := &policy.Request{Method: r.GetMethod(), ContentLength: -1, Header: header}
+	if q.Method == "" {
+		q.Method = http.MethodGet
+	}
+	if n, err := strconv.ParseInt(header.Get("Content-Length"), 10, 64); err == nil && n >= 0 {
+		q.ContentLength = n
+	}
+	host := u.Host
+	if h := header.Get("Host"); h != "" {
+		host = h
+	}
+	q.SetHost(host)
+	target := u.EscapedPath()
+	if target == "" {
+		target = "/"
+	}
+	if u.RawQuery != "" {
+		target += "?" + u.RawQuery
+	}
+	q.SetTarget(target)
+	if r.GetClient() != "" {
+		if q.Client, err = netip.ParseAddr(r.GetClient()); err != nil {
+			return nil, "", wrong("client", `write "192.0.2.7"`, "%q is no IP address", r.GetClient())
+		}
+	}
+	service, err := v.serviceFor(r.GetService(), u)
+	return q, service, err
+}
+
+// serviceFor is the one that is named, whose virtual IP or name the URL has, or
+// the only one.
+func (v *view) serviceFor(name string, u *url.URL) (string, error) {
+	services := v.config.Services
+	if name != "" {
+		return name, nil
+	}
+	port := u.Port()
+	if port == "" {
+		port = "80"
+	}
+	end, _ := netip.ParseAddrPort(net.JoinHostPort(u.Hostname(), port))
+	var names []string
+	for _, s := range services {
+		names = append(names, s.Name)
+		for _, e := range s.Vips {
+			vip, err := e.AddrPort()
+			if err != nil {
+				continue
+			}
+			if vip == end || u.Hostname() == s.Name && fmt.Sprint(vip.Port()) == port {
+				return s.Name, nil
+			}
+		}
+	}
+	if len(services) == 1 {
+		return services[0].Name, nil
+	}
+	return "", &policystore.Invalid{Faults: fault.List{{
+		Path: "service", What: fmt.Sprintf("the URL leads to none of the services for certain: %s", strings.Join(names, ", ")), Remedy: "name the one that is meant",
+	}}}
+}
+
+// engine compiles the policy with what is known of servers.
+func (v *view) engine() (*policy.Engine, error) {
+	m, err := policyproto.Check(v.policy.Policy)
+	if err != nil {
+		return nil, err
+	}
+	state := policy.NewState(policy.Options{})
+	nodes := make(map[string]registry.Node, len(v.nodes))
+	for _, n := range v.nodes {
+		nodes[n.Name] = n
+	}
+	for _, s := range v.config.Services {
+		i := slices.IndexFunc(m.Services, func(x policy.Service) bool { return x.Name == s.Name })
+		if i < 0 {
+			i = len(m.Services)
+			m.Services = append(m.Services, policy.Service{Name: s.Name})
+		}
+		m.Services[i].Servers = s.Servers
+		for _, name := range s.Servers {
+			if reason := unusable(nodes[name], s.Name); reason != "" {
+				state.SetUp(name, false, reason)
+			}
+		}
+	}
+	for _, s := range v.config.Policy.States {
+		state.SetHealth(s.Pool, s.Server, healthOf(s.Health), s.Reason)
+		if s.Pool == "" {
+			state.SetLoad(s.Server, int(s.Load))
+		}
+	}
+	return policy.Compile(&m, state)
+}
+
+// unusable says why a node takes no sessions of a service; empty: it does.
+func unusable(n registry.Node, service string) string {
+	switch i := slices.IndexFunc(n.Applications, func(a registry.Application) bool { return a.Service == service }); {
+	case n.Name == "":
+		return "it has never connected"
+	case !n.Usable():
+		return "its agent is not connected"
+	case i < 0:
+		return "it has no application of the service"
+	case !n.Applications[i].Ready && !n.Applications[i].Direct.IsValid():
+		return "its application takes no sessions"
+	}
+	return ""
+}
+
+func healthOf(h shuntv1.HealthState) policy.Health {
+	switch h {
+	case shuntv1.HealthState_HEALTH_STATE_HEALTHY:
+		return policy.Healthy
+	case shuntv1.HealthState_HEALTH_STATE_UNHEALTHY:
+		return policy.Unhealthy
+	case shuntv1.HealthState_HEALTH_STATE_EJECTED:
+		return policy.Ejected
+	}
+	return policy.Unknown
+}
