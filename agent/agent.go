@@ -26,6 +26,7 @@ import (
 	"github.com/shunt-sdn/shunt/agent/guard"
 	"github.com/shunt-sdn/shunt/agent/hostaddr"
 	"github.com/shunt-sdn/shunt/agent/peer"
+	"github.com/shunt-sdn/shunt/agent/routing"
 	"github.com/shunt-sdn/shunt/agent/server"
 	"github.com/shunt-sdn/shunt/agent/sockdiag"
 	"github.com/shunt-sdn/shunt/internal/logconf"
@@ -51,6 +52,7 @@ type agent struct {
 	peers      *peer.Pool
 	dispatcher *dispatcher.Dispatcher // without the role it dispatches no service, and only hands on
 	control    *control.Client
+	policy     *routing.Table
 	telemetry  *telemetry
 
 	mu     sync.RWMutex // guards what follows
@@ -93,18 +95,20 @@ func Run(ctx context.Context, cfg config.Config, version string, log *slog.Logge
 		Target: cfg.Controller, Creds: clientCreds, Log: logconf.Of(a.log, "control"),
 		Hello: a.hello, Sync: a.sync, Report: a.report, Config: a.apply, Release: a.release,
 	})
+	a.policy = routing.New(logconf.Of(a.log, "policy"))
+	defer func() { err = errors.Join(err, a.policy.Close()) }()
 	if err := a.makeAttachments(ctx); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, a.detach()) }()
 	watched := watchedControl{a.control, a.telemetry}
 	a.server = server.New(server.Options{
-		Attachments: a.attached, Undivert: a.guard.Undivert, Held: a.held,
+		Attachment: a.attachment, Undivert: a.guard.Undivert, Held: a.held,
 		Ended: a.control.Ended, Steer: watched.Steer, Counts: sockdiag.CountsOf, Node: cfg.Node, Log: logconf.Of(a.log, "server"),
 	})
 	a.dispatcher = dispatcher.New(dispatcher.Options{
 		Node: cfg.Node, Instance: a.instance, Guard: a.guard, Controller: watched, Peers: a.peers,
-		Local: a.attached, Log: logconf.Of(a.log, "dispatcher"),
+		Local: a.attached, Policy: a.policy, Log: logconf.Of(a.log, "dispatcher"),
 	})
 	a.telemetry.endpoint.Registry().MustRegister(collector{a})
 	if err := a.serve(ctx, serverCreds, watcher); err != nil {

@@ -3,23 +3,70 @@ package agent
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"slices"
 
 	"github.com/shunt-sdn/shunt/agent/attach"
 	"github.com/shunt-sdn/shunt/agent/dispatcher"
+	"github.com/shunt-sdn/shunt/agent/httphead"
+	"github.com/shunt-sdn/shunt/agent/routing"
+	"github.com/shunt-sdn/shunt/policy"
 )
 
+// The agent is the attach.Router of its applications: each further request of a
+// connection falls under the policy like a first one.
+
+// PerRequest implements attach.Router.
+func (a *agent) PerRequest(service string) bool { return a.policy.PerRequest(service) }
+
+// Route implements attach.Router. A request that this server may answer stays;
+// another goes to the server that the policy names. One that the dispatcher has
+// to decide on, because the policy refuses or limits it or asks a program, goes
+// home.
+func (a *agent) Route(m attach.Meta, head *httphead.Head) string {
+	var q policy.Request
+	routing.Request(&q, head, m.Client)
+	rule, ok := a.policy.Route(m.Service, &q)
+	if !ok || rule.Accepts(&q, a.cfg.Node) {
+		return ""
+	}
+	v, _ := a.view()
+	if !rule.ForDispatcher() {
+		service := v.all[m.Service]
+		c, ok := rule.Choose(&q, func(name string) bool {
+			i := slices.IndexFunc(service.Servers, func(s dispatcher.Server) bool { return s.Node == name })
+			return i >= 0 && (name == a.cfg.Node || a.dispatcher.Reachable(m.Service, service.Servers[i]))
+		})
+		if ok && c.Server == a.cfg.Node {
+			return ""
+		}
+		if ok && c.Mode == policy.Migrate {
+			return c.Server
+		}
+	}
+	if home, ok := v.dispatchers[m.Local.Addr()]; ok && home.Node != a.cfg.Node {
+		return home.Node
+	}
+	return ""
+}
+
 // Move implements attach.Router: it hands a session of an application here on to
-// another server.
+// another server, or back to its home.
 func (a *agent) Move(ctx context.Context, fd int, m attach.Meta, node string) error {
 	v, _ := a.view()
 	service, ok := v.all[m.Service]
-	i := slices.IndexFunc(service.Servers, func(s dispatcher.Server) bool { return s.Node == node })
-	if !ok || i < 0 {
-		return fmt.Errorf("hand session of %v on: %s is no server of service %q", m.Client, node, m.Service)
+	if !ok {
+		return fmt.Errorf("hand session of %v on: there is no service %q any more", m.Client, m.Service)
 	}
-	target := service.Servers[i]
-	if a.control.Connected() && (!target.Up || !target.Ready) {
+	target, ok := v.dispatchers[m.Local.Addr()]
+	if !ok || target.Node != node {
+		i := slices.IndexFunc(service.Servers, func(s dispatcher.Server) bool { return s.Node == node })
+		if i < 0 {
+			return fmt.Errorf("hand session of %v on: %s is no server of service %q", m.Client, node, m.Service)
+		}
+		target = service.Servers[i]
+	}
+	if !a.dispatcher.Reachable(m.Service, target) {
 		return fmt.Errorf("hand session of %v on: %s takes no sessions of service %q now", m.Client, node, m.Service)
 	}
 	d := a.server.Depart(m.ID, m.Client, m.Local)
@@ -34,4 +81,16 @@ func (a *agent) Move(ctx context.Context, fd int, m attach.Meta, node string) er
 		a.log.Info("a session stays where it is", "client", m.Client, "service", m.Service, "to", node, "err", err)
 	}
 	return err
+}
+
+// attachment is what takes an imported session: the service's application or,
+// for one that comes home, the dispatcher.
+func (a *agent) attachment(service string, local netip.Addr) attach.Attachment {
+	if v, _ := a.view(); v.homes[local].Self {
+		return a.dispatcher.Returned()
+	}
+	if at := a.attached[service]; at != nil {
+		return at
+	}
+	return nil // not an interface that holds nil
 }

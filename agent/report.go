@@ -31,7 +31,7 @@ func (a *agent) makeAttachment(ctx context.Context, app config.Application) (att
 	onReady := func(bool) { a.control.ReportNow() }
 	switch app.Attach {
 	case config.AttachListener:
-		return attach.NewListener(ctx, attach.ListenerConfig{Socket: app.Socket, OnReady: onReady, Log: log})
+		return attach.NewListener(ctx, attach.ListenerConfig{Socket: app.Socket, Router: a, OnReady: onReady, Log: log})
 	case config.AttachPreload:
 		connect, err := netip.ParseAddrPort(app.Connect)
 		if err != nil {
@@ -40,7 +40,7 @@ func (a *agent) makeAttachment(ctx context.Context, app config.Application) (att
 		return attach.NewPreload(attach.PreloadConfig{Socket: app.Socket, Connect: connect, Connect6: app.Connect6, OnReady: onReady, Log: log})
 	case config.AttachRelay:
 		return attach.NewRelay(attach.RelayConfig{Connect: app.Connect, ProxyProtocol: app.ProxyProtocol,
-			Forwarded: attach.Forwarded(app.Forwarded), Timeouts: attach.Timeouts{Idle: app.IdleTimeout}, OnReady: onReady, Log: log})
+			Forwarded: attach.Forwarded(app.Forwarded), Timeouts: attach.Timeouts{Idle: app.IdleTimeout}, Router: a, OnReady: onReady, Log: log})
 	default:
 		return nil, fmt.Errorf("unknown attachment %q", app.Attach)
 	}
@@ -78,6 +78,7 @@ func (a *agent) report() *shuntv1.Report {
 	r := &shuntv1.Report{Applications: a.applications()}
 	c := a.dispatcher.Counters()
 	r.RequestsProxied, r.RequestsRefused = c.Proxied, c.Refused
+	a.policy.Report(r)
 	counters, err := a.guard.Counters()
 	if err != nil {
 		a.log.Warn("cannot read the guard's counters", "err", err)
@@ -88,7 +89,7 @@ func (a *agent) report() *shuntv1.Report {
 		"delivered_fragment": counters.DeliveredFragment, "diverted": counters.Diverted,
 		"returned_home": counters.ReturnedHome, "dropped_from_home": counters.DroppedFromHome,
 		"dropped_bounced": counters.DroppedBounced, "dropped_unknown_home": counters.DroppedUnknownHome,
-		"dropped_hop_limit": counters.DroppedHopLimit, "dropped_malformed": counters.DroppedMalformed,
+		"dropped_hop_limit": counters.DroppedHopLimit, "dropped_malformed": counters.DroppedMalformed, "dropped_time_wait": counters.DroppedTimeWait,
 		"syn_delivered": counters.SynDelivered, "syn_returned": counters.SynReturned, "syn_dropped": counters.SynDropped,
 	}
 	return r

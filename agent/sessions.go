@@ -170,6 +170,8 @@ func (a *agent) apply(c *shuntv1.NodeConfig) {
 		a.adopt(context.Background())
 	}
 	a.peers.Set(v.peers)
+	// The policy before the listeners: it has to know every service.
+	err = errors.Join(err, a.policy.Apply(v.routed(), c.Policy))
 	if a.cfg.Has(config.Dispatcher) {
 		err = errors.Join(err, a.dispatcher.Set(v.services))
 	}

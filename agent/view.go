@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"net/netip"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/shunt-sdn/shunt/agent/dispatcher"
 	"github.com/shunt-sdn/shunt/agent/guard"
+	"github.com/shunt-sdn/shunt/agent/routing"
 	shuntv1 "github.com/shunt-sdn/shunt/proto/shunt/v1"
 )
 
@@ -19,6 +21,22 @@ type view struct {
 	services []dispatcher.Service          // that this node dispatches
 	all      map[string]dispatcher.Service // by name
 	peers    map[string]string             // transfer endpoints by node
+	// dispatchers by session address, as those that take a session back.
+	dispatchers map[netip.Addr]dispatcher.Server
+}
+
+// routed is what the policy has to know.
+func (v *view) routed() []routing.Service {
+	var list []routing.Service
+	for _, s := range v.all {
+		r := routing.Service{Name: s.Name}
+		for _, srv := range s.Servers {
+			r.Servers = append(r.Servers, routing.Server{Node: srv.Node, Up: srv.Up && srv.Ready})
+		}
+		list = append(list, r)
+	}
+	slices.SortFunc(list, func(a, b routing.Service) int { return cmp.Compare(a.Name, b.Name) })
+	return list
 }
 
 // Defaults of a service's limits, where the controller names none.
@@ -31,7 +49,7 @@ const (
 // viewOf checks a configuration as a whole: one that is wrong anywhere is not
 // applied at all.
 func viewOf(self string, c *shuntv1.NodeConfig) (view, error) {
-	v := view{homes: make(map[netip.Addr]guard.Home), peers: make(map[string]string), all: make(map[string]dispatcher.Service)}
+	v := view{homes: make(map[netip.Addr]guard.Home), peers: make(map[string]string), all: make(map[string]dispatcher.Service), dispatchers: make(map[netip.Addr]dispatcher.Server)}
 	for _, s := range c.Pools {
 		p, err := netip.ParsePrefix(s)
 		if err != nil {
@@ -45,7 +63,7 @@ func viewOf(self string, c *shuntv1.NodeConfig) (view, error) {
 			return v, fmt.Errorf("node %q has a hardware address of %d octets", n.Name, len(n.Mac))
 		}
 		nodes[n.Name] = n
-		if n.Name != self && n.TransferEndpoint != "" && slices.Contains(n.Roles, shuntv1.Role_ROLE_SERVER) {
+		if n.Name != self && n.TransferEndpoint != "" {
 			v.peers[n.Name] = n.TransferEndpoint
 		}
 	}
@@ -71,6 +89,7 @@ func viewOf(self string, c *shuntv1.NodeConfig) (view, error) {
 			}
 			if n := nodes[l.Dispatcher]; n != nil {
 				v.homes[local.Addr()] = guard.Home{MAC: net.HardwareAddr(n.Mac), Self: l.Dispatcher == self}
+				v.dispatchers[local.Addr()] = dispatcher.Server{Node: n.Name, MAC: net.HardwareAddr(n.Mac), Up: n.Up, Ready: n.Up}
 			}
 		}
 		for _, name := range s.Servers {

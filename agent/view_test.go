@@ -80,6 +80,12 @@ func TestADispatcherSeesItsOwnServicesAndEveryHome(t *testing.T) {
 		}},
 		peers: map[string]string{"d2": "10.99.0.12:6641", "s1": "10.99.0.101:6641"},
 	}
+	up := func(n string, b byte) dispatcher.Server {
+		return dispatcher.Server{Node: n, MAC: net.HardwareAddr(mac(b)), Up: true, Ready: true}
+	}
+	want.dispatchers = map[netip.Addr]dispatcher.Server{
+		a("172.31.0.1"): up("d1", 1), a("fd31::1"): up("d1", 1), a("172.31.0.2"): up("d2", 2), a("172.31.0.3"): up("d2", 2),
+	}
 	want.all = map[string]dispatcher.Service{"web": want.services[0], "files": {
 		Name:    "files",
 		Servers: []dispatcher.Server{{Node: "s1", MAC: net.HardwareAddr(mac(3)), Up: true}},
@@ -121,7 +127,7 @@ func TestAServerHasNoServicesToDispatch(t *testing.T) {
 			t.Errorf("%v is at home here", a)
 		}
 	}
-	if diff := cmp.Diff(map[string]string{"d2": "10.99.0.12:6641"}, got.peers); diff != "" {
+	if diff := cmp.Diff(map[string]string{"d1": "10.99.0.11:6641", "d2": "10.99.0.12:6641"}, got.peers); diff != "" {
 		t.Errorf("peers: want -, got +:\n%s", diff)
 	}
 }

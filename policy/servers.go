@@ -22,3 +22,19 @@ func (r *Rule) Servers() []string {
 	}
 	return names
 }
+
+// ForDispatcher tells whether only a dispatcher can decide on the rule's
+// requests: they are refused or limited, or an operator's program is asked.
+func (r *Rule) ForDispatcher() bool {
+	if r.reject != nil || r.limits.RequestsPerSecond > 0 || r.limits.MaxBodyBytes > 0 {
+		return true
+	}
+	for _, p := range r.pools {
+		for ; p != nil; p = p.backup {
+			if p.program != nil {
+				return true
+			}
+		}
+	}
+	return false
+}

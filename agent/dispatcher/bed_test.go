@@ -22,6 +22,7 @@ import (
 
 	"github.com/shunt-sdn/shunt/agent/attach"
 	"github.com/shunt-sdn/shunt/agent/peer"
+	"github.com/shunt-sdn/shunt/agent/routing"
 	shuntv1 "github.com/shunt-sdn/shunt/proto/shunt/v1"
 )
 
@@ -94,7 +95,7 @@ func newBed(t *testing.T, s Service, local map[string]attach.Attachment) *bed {
 	b := &bed{t: t, peers: peer.NewPool(insecure.NewCredentials(), log), service: s,
 		network: &network{diverted: make(map[netip.AddrPort]int), steered: make(map[string]string)}}
 	b.network.connected.Store(true)
-	b.Dispatcher = New(Options{Node: "here", Instance: 7, Guard: b.network, Controller: b.network, Peers: b.peers, Local: local, Log: log})
+	b.Dispatcher = New(Options{Node: "here", Instance: 7, Guard: b.network, Controller: b.network, Peers: b.peers, Local: local, Policy: routing.New(log), Log: log})
 	t.Cleanup(b.peers.Close)
 	t.Cleanup(b.Close)
 	b.service.Name = "web"
@@ -110,7 +111,24 @@ func newBed(t *testing.T, s Service, local map[string]attach.Attachment) *bed {
 
 func (b *bed) set(services ...Service) {
 	b.t.Helper()
+	b.policy(services)
 	if err := b.Set(services); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// policy has the services dispatched round robin.
+func (b *bed) policy(services []Service) {
+	b.t.Helper()
+	var list []routing.Service
+	for _, s := range services {
+		r := routing.Service{Name: s.Name}
+		for _, srv := range s.Servers {
+			r.Servers = append(r.Servers, routing.Server{Node: srv.Node, Up: true})
+		}
+		list = append(list, r)
+	}
+	if err := b.o.Policy.Apply(list, nil); err != nil {
 		b.t.Fatal(err)
 	}
 }

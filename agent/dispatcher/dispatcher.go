@@ -13,6 +13,7 @@ import (
 
 	"github.com/shunt-sdn/shunt/agent/attach"
 	"github.com/shunt-sdn/shunt/agent/peer"
+	"github.com/shunt-sdn/shunt/agent/routing"
 	"github.com/shunt-sdn/shunt/agent/tcprepair"
 	"github.com/shunt-sdn/shunt/internal/workers"
 	"github.com/shunt-sdn/shunt/policy"
@@ -42,7 +43,9 @@ type Options struct {
 	Peers      *peer.Pool
 	// Local are this node's own applications, by service.
 	Local map[string]attach.Attachment
-	Log   *slog.Logger
+	// Policy decides where requests go; it knows every service that is Set.
+	Policy *routing.Table
+	Log    *slog.Logger
 }
 
 // A Server is a node that may answer a service.
@@ -105,8 +108,8 @@ func New(o Options) *Dispatcher {
 // service is one configured service behind one virtual IP, and the state that outlives a change.
 type service struct {
 	Service
-	vip    netip.AddrPort
-	picker policy.Picker
+	vip  netip.AddrPort
+	rest *policy.RoundRobin // where the policy does not decide
 }
 
 type listener struct {
@@ -143,7 +146,7 @@ func (d *Dispatcher) Set(services []Service) error {
 				d.o.Log.Info("dispatching", "service", s.Name, "session_address", at)
 				continue
 			}
-			l.service.Store(&service{s, lease.VIP, l.service.Load().picker})
+			l.service.Store(&service{s, lease.VIP, l.service.Load().rest})
 		}
 	}
 	for at, l := range d.listeners {

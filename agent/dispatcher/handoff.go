@@ -1,6 +1,7 @@
 package dispatcher
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -262,6 +263,11 @@ func (s *session) closeCopy() {
 }
 
 func (s *session) finish(o shuntv1.Outcome) {
+	if o == shuntv1.Outcome_OUTCOME_COMPLETED {
+		s.observe(s.choice, "")
+	} else {
+		s.observe(s.choice, cmp.Or(s.reason, "the hand-off failed"))
+	}
 	s.record.outcome(o, s.reason)
 	s.record.done(s.d.o.Controller)
 }

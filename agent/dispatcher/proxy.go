@@ -3,10 +3,12 @@ package dispatcher
 import (
 	"errors"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/shunt-sdn/shunt/agent/attach"
 	"github.com/shunt-sdn/shunt/agent/migration"
+	"github.com/shunt-sdn/shunt/agent/routing"
 )
 
 // dialTimeout bounds the proxy's connecting to one server.
@@ -14,9 +16,17 @@ const dialTimeout = 2 * time.Second
 
 // proxy copies bytes between the client and a server until both have closed.
 func (s *session) proxy() (migration.Event, bool) {
+	if s.refusal != nil {
+		s.refuse(s.refusal)
+		return migration.Closed, true
+	}
 	tried := make(map[string]bool)
 	for {
-		name, ok := s.service.picker.Pick(s.proxyTargets(tried), nil)
+		name, ok := s.proxyTo, s.proxyTo != ""
+		if !ok {
+			name, ok = s.service.rest.Pick(s.proxyTargets(tried), nil)
+		}
+		s.proxyTo = ""
 		if !ok {
 			return migration.ProxyRefused, true
 		}
@@ -24,10 +34,13 @@ func (s *session) proxy() (migration.Event, bool) {
 		backend, err := s.dial(name)
 		if err != nil {
 			s.d.o.Log.Info("cannot proxy to a server", "server", name, "err", err)
+			s.d.o.Policy.CountServer(name, true)
 			continue
 		}
 		s.proxiedTo.Store(&name)
 		s.d.proxied.Add(1)
+		s.d.o.Policy.Count(s.rule.Service, s.rule.Name, routing.Proxied)
+		s.d.o.Policy.CountServer(name, false)
 		if _, err := attach.Relay(s.d.ctx, s.conn, backend); err != nil {
 			s.d.o.Log.Debug("a proxied session ended", "client", s.client, "server", name, "err", err)
 		}
@@ -35,13 +48,15 @@ func (s *session) proxy() (migration.Event, bool) {
 	}
 }
 
-// proxyTargets are the servers with an address for ordinary connections that
-// the proxy did not try yet: those that are up, or else any.
+// proxyTargets are the servers that the policy allows, with an address for
+// ordinary connections, and that the proxy did not try yet: those that are up,
+// or else any.
 func (s *session) proxyTargets(tried map[string]bool) []string {
 	var up, down []string
+	allowed := s.rule.Servers()
 	for _, srv := range s.service.Servers {
 		switch {
-		case !srv.Direct.IsValid() || tried[srv.Node]:
+		case !srv.Direct.IsValid() || tried[srv.Node] || !slices.Contains(allowed, srv.Node):
 		case srv.Up:
 			up = append(up, srv.Node)
 		default:

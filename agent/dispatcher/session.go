@@ -14,7 +14,9 @@ import (
 	"github.com/shunt-sdn/shunt/agent/httphead"
 	"github.com/shunt-sdn/shunt/agent/migration"
 	"github.com/shunt-sdn/shunt/agent/peer"
+	"github.com/shunt-sdn/shunt/agent/routing"
 	"github.com/shunt-sdn/shunt/agent/tcprepair"
+	"github.com/shunt-sdn/shunt/policy"
 	shuntv1 "github.com/shunt-sdn/shunt/proto/shunt/v1"
 )
 
@@ -33,7 +35,11 @@ type session struct {
 	proxiedTo     atomic.Pointer[string]
 
 	head    httphead.Head // of the first request; not of one that is handed on
-	onward  *onward       // not nil: the session is handed on by a server
+	request policy.Request
+	rule    *policy.Rule    // that the request falls under; nil: it is handed on
+	refusal *httphead.Error // of the request, by an operator's program
+	proxyTo string          // the policy wants a proxy, to this server
+	onward  *onward         // not nil: the session is handed on by a server
 	machine *migration.Machine
 	tried   map[string]bool // servers that a hand-off was begun to
 	attempt
@@ -44,6 +50,7 @@ type attempt struct {
 	id       string
 	target   Server
 	link     *peer.Link
+	choice   policy.Choice
 	state    *tcprepair.State
 	answers  <-chan peer.Answer
 	deadline time.Time
@@ -84,7 +91,26 @@ func (s *session) run() {
 	case err != nil:
 		return // gone, or leaving: there is nobody to answer
 	}
+	if refusal := s.route(); refusal != nil {
+		s.refuse(refusal)
+		return
+	}
 	s.migrate(maxAttempts)
+}
+
+// route finds what the policy says of the request.
+func (s *session) route() *httphead.Error {
+	routing.Request(&s.request, &s.head, s.client)
+	rule, ok := s.d.o.Policy.Route(s.service.Name, &s.request)
+	if !ok {
+		return &httphead.Error{Status: 503, Reason: "the policy does not know the service " + s.service.Name}
+	}
+	if status, reason := rule.Admit(&s.request); status != 0 {
+		s.d.o.Policy.Count(rule.Service, rule.Name, routing.Rejected)
+		return &httphead.Error{Status: status, Reason: reason}
+	}
+	s.rule = rule
+	return nil
 }
 
 // migrate runs the state machine until this node holds nothing of the session,
@@ -165,34 +191,34 @@ func (s *session) effect(e migration.Effect) (migration.Event, bool) {
 	return 0, false
 }
 
-// choose picks a server that was not tried and can be reached.
+// choose has the policy pick a server that was not tried and can be reached.
 func (s *session) choose() (migration.Event, bool) {
 	begun := time.Now()
-	controller := s.d.o.Controller.Connected()
 	byName := make(map[string]Server, len(s.service.Servers))
-	names := make([]string, 0, len(s.service.Servers))
 	for _, srv := range s.service.Servers {
 		byName[srv.Node] = srv
-		names = append(names, srv.Node)
 	}
-	name, ok := s.service.picker.Pick(names, func(name string) bool {
-		srv := byName[name]
-		if s.tried[name] {
-			return true
+	controller := s.d.o.Controller.Connected()
+	usable := func(name string) bool { return !s.tried[name] && s.d.Reachable(s.service.Name, byName[name]) }
+	choice, ok := s.rule.Choose(&s.request, usable)
+	if ok {
+		var rejected *routing.RejectedError
+		var err error
+		if choice, err = s.d.o.Policy.Ask(s.d.ctx, s.rule, choice, &s.request, &s.head, usable); errors.As(err, &rejected) {
+			s.refusal = &httphead.Error{Status: rejected.Status, Reason: rejected.Reason}
+			s.d.o.Policy.Count(s.rule.Service, s.rule.Name, routing.Rejected)
+			return migration.NoServer, true
 		}
-		if name == s.d.o.Node {
-			a := s.d.o.Local[s.service.Name]
-			return a == nil || !a.Ready()
-		}
-		// What the controller says of a node is stale while it is away; the
-		// link to the node tells more.
-		if controller && (!srv.Up || !srv.Ready) {
-			return true
-		}
-		link := s.d.o.Peers.Link(name)
-		return link == nil || !link.Ready() || len(srv.MAC) != 6
-	})
+	} else if !controller {
+		// What the policy was told of servers is old.
+		choice.Server, ok = s.service.rest.Pick(s.rule.Servers(), func(name string) bool { return !usable(name) })
+	}
 	if !ok {
+		return migration.NoServer, true
+	}
+	name := choice.Server
+	if choice.Mode == policy.Proxy {
+		s.proxyTo = name
 		return migration.NoServer, true
 	}
 	if s.tried == nil {
@@ -202,12 +228,49 @@ func (s *session) choose() (migration.Event, bool) {
 	if name == s.d.o.Node {
 		if err := s.attachHere(); err != nil {
 			s.d.o.Log.Info("the local application does not take a session", "service", s.service.Name, "err", err)
+			s.observe(choice, err.Error())
 			return s.choose()
 		}
+		s.observe(choice, "")
 		return migration.AttachedHere, true
 	}
 	s.begin(begun, byName[name])
+	s.choice = choice
 	return migration.ServerChosen, true
+}
+
+// Reachable tells whether a session of a service can be handed to a server now.
+func (d *Dispatcher) Reachable(service string, srv Server) bool {
+	if srv.Node == "" {
+		return false
+	}
+	if srv.Node == d.o.Node {
+		a := d.o.Local[service]
+		return a != nil && a.Ready()
+	}
+	// What the controller says of a node is stale while it is away; the link to
+	// the node tells more.
+	if (!srv.Up || !srv.Ready) && d.o.Controller.Connected() {
+		return false
+	}
+	link := d.o.Peers.Link(srv.Node)
+	return link != nil && link.Ready() && len(srv.MAC) == 6
+}
+
+// observe tells the policy how a choice went; failure is empty if it went well.
+func (s *session) observe(c policy.Choice, failure string) {
+	if s.rule == nil {
+		return
+	}
+	if s.rule.Observe(c, failure) {
+		s.d.o.Log.Warn("a server is ejected", "service", s.service.Name, "server", c.Server, "reason", failure)
+	}
+	s.d.o.Policy.CountServer(c.Server, failure != "")
+	if failure != "" {
+		s.d.o.Policy.State().Done(c.Server)
+		return
+	}
+	s.d.o.Policy.Count(s.rule.Service, s.rule.Name, routing.HandedOff)
 }
 
 // begin begins a hand-off to a server.

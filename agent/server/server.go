@@ -25,8 +25,9 @@ import (
 
 // Options of a Server.
 type Options struct {
-	// Attachments by the name of the service whose sessions they take.
-	Attachments map[string]attach.Attachment
+	// Attachment of the service that takes sessions with a session address; nil:
+	// none.
+	Attachment func(service string, local netip.Addr) attach.Attachment
 	// Undivert erases a diversion that this node's guard may have for a session
 	// that comes to it.
 	Undivert func(client, local netip.AddrPort) error
@@ -165,16 +166,16 @@ func (s *Server) importOnce(m *shuntv1.Import) *shuntv1.ImportResult {
 // take restores, activates and attaches. When it fails nothing of the session
 // is left here and no packet of it was sent.
 func (s *Server) take(m *shuntv1.Import, v *verdict, r *shuntv1.ImportResult) error {
-	a := s.o.Attachments[m.Service]
+	state, err := wire.State(m.Connection)
+	if err != nil {
+		return err
+	}
+	a := s.o.Attachment(m.Service, state.Local.Addr())
 	switch {
 	case a == nil:
 		return fmt.Errorf("no application here answers service %q", m.Service)
 	case !a.Ready():
 		return fmt.Errorf("the application of service %q is not there", m.Service)
-	}
-	state, err := wire.State(m.Connection)
-	if err != nil {
-		return err
 	}
 	if err := s.o.Undivert(state.Remote, state.Local); err != nil {
 		return err

@@ -1,0 +1,177 @@
+// Package routing applies the dispatch policy on a node: it keeps the compiled
+// policy that the controller sent last, tells it what is known of servers, and
+// counts what comes of it. The policy itself is package policy.
+package routing
+
+import (
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/shunt-sdn/shunt/agent/httphead"
+	"github.com/shunt-sdn/shunt/internal/policyproto"
+	"github.com/shunt-sdn/shunt/policy"
+	shuntv1 "github.com/shunt-sdn/shunt/proto/shunt/v1"
+)
+
+// Server is a node that may answer a service.
+type Server struct {
+	Node string
+	Up   bool // its agent is connected and its application takes sessions
+}
+
+// Service is what the policy has to know of one. A service without a policy is
+// dispatched round robin.
+type Service struct {
+	Name    string
+	Servers []Server
+}
+
+// Table is the policy as it is now. Its methods are safe for concurrent use.
+type Table struct {
+	log    *slog.Logger
+	state  *policy.State
+	engine atomic.Pointer[policy.Engine]
+	counts counts
+
+	programs programs
+	mu       sync.Mutex // guards what follows
+	services []Service
+	source   *shuntv1.Policy // that the engine was compiled from
+	version  uint64
+	problem  string // of a later version, which is not applied
+}
+
+// New returns a table without services.
+func New(log *slog.Logger) *Table {
+	t := &Table{log: log, state: policy.NewState(policy.Options{})}
+	e, err := policy.Compile(&policy.Model{}, t.state)
+	if err != nil {
+		panic(err) // there is nothing in it that could be wrong
+	}
+	t.engine.Store(e)
+	return t
+}
+
+// Apply makes the policy that of a snapshot, which may be nil, for these
+// services. With an error, which tells every mistake, the policy stays as it
+// was, and the services are dispatched by it.
+func (t *Table) Apply(services []Service, s *shuntv1.PolicySnapshot) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, svc := range services {
+		for _, srv := range svc.Servers {
+			reason := ""
+			if !srv.Up {
+				reason = "its agent is not connected, or its application takes no sessions"
+			}
+			t.state.SetUp(srv.Node, srv.Up, reason)
+		}
+	}
+	for _, x := range s.GetStates() {
+		// Each dispatcher ejects by what it sees itself: to follow others, and
+		// they it, would keep a server out for ever.
+		if x.Health != shuntv1.HealthState_HEALTH_STATE_EJECTED {
+			t.state.SetHealth(x.Pool, x.Server, health(x.Health), x.Reason)
+		}
+		if x.Pool == "" {
+			t.state.SetLoad(x.Server, int(x.Load))
+		}
+	}
+	source, err := policyproto.Apply(t.source, t.version, s)
+	if err == nil && t.source != nil && sameNames(t.services, services) && proto.Equal(source, t.source) {
+		t.services, t.version, t.problem = services, s.GetVersion(), ""
+		return nil
+	}
+	if err == nil {
+		err = t.compile(services, source)
+	}
+	if err != nil {
+		t.problem = err.Error()
+		if e := t.compile(services, t.source); e != nil { // at least the services are these
+			return fmt.Errorf("apply policy %d: %w; nor the one before: %w", s.GetVersion(), err, e)
+		}
+		return fmt.Errorf("apply policy %d: %w", s.GetVersion(), err)
+	}
+	t.source, t.version, t.problem = source, s.GetVersion(), ""
+	return nil
+}
+
+// compile replaces the engine. t.mu is held.
+func (t *Table) compile(services []Service, source *shuntv1.Policy) error {
+	m, err := policyproto.Check(source)
+	if err != nil {
+		return err
+	}
+	for _, s := range services {
+		i := slices.IndexFunc(m.Services, func(have policy.Service) bool { return have.Name == s.Name })
+		if i < 0 {
+			i = len(m.Services)
+			m.Services = append(m.Services, policy.Service{Name: s.Name})
+		}
+		if have := &m.Services[i]; len(have.Servers) == 0 {
+			for _, srv := range s.Servers {
+				have.Servers = append(have.Servers, srv.Node)
+			}
+		}
+	}
+	e, err := policy.Compile(&m, t.state)
+	if err != nil {
+		return err
+	}
+	t.engine.Store(e)
+	t.services = services
+	return nil
+}
+
+func sameNames(a, b []Service) bool {
+	return slices.EqualFunc(a, b, func(x, y Service) bool {
+		return x.Name == y.Name && slices.EqualFunc(x.Servers, y.Servers, func(x, y Server) bool { return x.Node == y.Node })
+	})
+}
+
+func health(h shuntv1.HealthState) policy.Health {
+	switch h {
+	case shuntv1.HealthState_HEALTH_STATE_HEALTHY:
+		return policy.Healthy
+	case shuntv1.HealthState_HEALTH_STATE_UNHEALTHY:
+		return policy.Unhealthy
+	}
+	return policy.Unknown
+}
+
+// Version is that of the policy in force, and why a later one is not; empty
+// otherwise.
+func (t *Table) Version() (version uint64, problem string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.version, t.problem
+}
+
+// State is what is known of servers.
+func (t *Table) State() *policy.State { return t.state }
+
+// PerRequest tells whether requests of one connection may have to go to
+// different servers.
+func (t *Table) PerRequest(service string) bool { return t.engine.Load().PerRequest(service) }
+
+// Request fills in q from a request head.
+func Request(q *policy.Request, head *httphead.Head, client netip.AddrPort) {
+	q.Method = head.Method
+	q.SetHost(head.Host)
+	q.SetTarget(head.Target)
+	q.Client, q.ClientPort = client.Addr(), client.Port()
+	q.ContentLength = head.ContentLength
+	q.Header = head
+}
+
+// Route returns what the policy says of a request; false: it does not know the
+// service.
+func (t *Table) Route(service string, q *policy.Request) (*policy.Rule, bool) {
+	return t.engine.Load().Route(service, q)
+}
