@@ -934,7 +934,8 @@ func (x *Match) GetCel() string {
 	return ""
 }
 
-// A path as sent, without the query: not decoded, not cleaned.
+// A path in the normal form of RFC 3986, without the query: unreserved
+// characters decoded, dot segments removed. "//" and "%2F" stay.
 type PathMatch struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Path:
@@ -1331,8 +1332,9 @@ type Pool struct {
 	Backup   string       `protobuf:"bytes,6,opt,name=backup,proto3" json:"backup,omitempty"`
 	Check    *HealthCheck `protobuf:"bytes,7,opt,name=check,proto3" json:"check,omitempty"`
 	Ejection *Ejection    `protobuf:"bytes,8,opt,name=ejection,proto3" json:"ejection,omitempty"`
-	// When less than this percentage of the members is healthy, all are used as
-	// if they were. 0: never.
+	// A priority is used while at least this percentage of it is healthy. When
+	// none is, all members that can be reached are used as if they were. 0: one
+	// healthy member is enough, and none means none.
 	PanicPercent  uint32     `protobuf:"varint,9,opt,name=panic_percent,json=panicPercent,proto3" json:"panic_percent,omitempty"`
 	SlowStart     *SlowStart `protobuf:"bytes,10,opt,name=slow_start,json=slowStart,proto3" json:"slow_start,omitempty"`
 	External      *External  `protobuf:"bytes,11,opt,name=external,proto3" json:"external,omitempty"`
@@ -1455,9 +1457,9 @@ type Hash struct {
 	// A server with more than this percentage of the mean load is passed over:
 	// 101 to 1000; 0: loads do not matter.
 	LoadPercent uint32 `protobuf:"varint,2,opt,name=load_percent,json=loadPercent,proto3" json:"load_percent,omitempty"`
-	// Of maglev: a prime; 0: one of at least 100 times the members, and at least 65537.
+	// Of maglev: a prime; 0: by the number of members, 16381, 131071 or 1048573.
 	TableSize uint32 `protobuf:"varint,3,opt,name=table_size,json=tableSize,proto3" json:"table_size,omitempty"`
-	// Of ring_hash: points per unit of weight, 1 to 1024; 0: 160.
+	// Of ring_hash: points of a server of the greatest weight, 1 to 1024; 0: 160.
 	Points        uint32 `protobuf:"varint,4,opt,name=points,proto3" json:"points,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
