@@ -2,18 +2,21 @@ package handoff
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"io"
 	"net"
 	"sync"
 	"syscall"
 	"time"
+	"unsafe"
 
 	"github.com/shunt-sdn/shunt/internal/handoffproto"
 )
 
 const (
+	// maxHead is the longest head that is asked about, octets. It has to fit
+	// into the socket's receive buffer, unread, and into a question.
+	maxHead = 32 << 10
 	// headFor is how long a request's head may take to arrive before the server
 	// gets what there is of it, with its own timeouts.
 	headFor = 10 * time.Second
@@ -24,7 +27,7 @@ const (
 	silentFor = 10 * time.Second
 )
 
-var heads = sync.Pool{New: func() any { b := make([]byte, handoffproto.MaxHead); return &b }}
+var heads = sync.Pool{New: func() any { b := make([]byte, maxHead); return &b }}
 
 // errMoved ends a connection's reading: it is elsewhere.
 var errMoved = io.EOF
@@ -89,7 +92,7 @@ func (r *requests) wholeHead(b, buf []byte) (int, error) {
 				return true
 			}
 			// New octets wake this up, and so does a FIN: then there are no more.
-			ended := !established(int(fd))
+			ended := readEnded(int(fd))
 			if ended && n == seen {
 				return true
 			}
@@ -118,14 +121,22 @@ func headLength(b []byte) int {
 	return 0
 }
 
-// established reports whether the client may still send. The state is the first
-// octet of struct tcp_info (include/uapi/linux/tcp.h).
-func established(fd int) bool {
-	const tcpEstablished = 1
-	v, err := syscall.GetsockoptInt(fd, syscall.IPPROTO_TCP, syscall.TCP_INFO)
-	var octets [4]byte
-	binary.NativeEndian.PutUint32(octets[:], uint32(v))
-	return err == nil && octets[0] == tcpEstablished
+// readEnded reports whether the client will send no more than what is in the
+// queue. A connection that was moved after the client's FIN does not tell by its
+// TCP state. Source: poll(2), POLLRDHUP.
+func readEnded(fd int) bool {
+	const pollRDHUP = 0x2000
+	p := struct {
+		fd              int32
+		events, revents int16
+	}{fd: int32(fd), events: pollRDHUP}
+	var none syscall.Timespec
+	for {
+		_, _, err := syscall.Syscall6(syscall.SYS_PPOLL, uintptr(unsafe.Pointer(&p)), 1, uintptr(unsafe.Pointer(&none)), 0, 0, 0)
+		if err != syscall.EINTR {
+			return err != 0 || p.revents != 0
+		}
+	}
 }
 
 // questions are those that the agent has not answered.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"sync"
 	"time"
@@ -79,7 +80,7 @@ type headPeeker struct {
 	max    int
 	parser *httphead.Parser
 	seen   int
-	err    error // io.EOF: the client will send no more of it
+	err    error
 }
 
 // attempt is for RawConn.Read: it reports false to wait for more.
@@ -110,11 +111,10 @@ func (p *headPeeker) attempt(fd uintptr) bool {
 		}
 		// New octets wake this up again, and so does a FIN: then what is here is
 		// all there will ever be.
-		state, err := tcprepair.TCPState(int(fd))
-		ended := err != nil || state != tcprepair.StateEstablished
+		ended := readEnded(int(fd))
 		if ended && n == p.seen {
-			p.err = io.EOF
-			if state == tcprepair.StateClose {
+			p.err = &httphead.Error{Status: http.StatusBadRequest, Reason: "the connection ends within the request's head"}
+			if state, err := tcprepair.TCPState(int(fd)); err != nil || state == tcprepair.StateClose {
 				p.err = fmt.Errorf("peek: %w", unix.ECONNRESET)
 			}
 			return true
@@ -122,6 +122,19 @@ func (p *headPeeker) attempt(fd uintptr) bool {
 		p.seen = n
 		if !ended {
 			return false
+		}
+	}
+}
+
+// readEnded reports whether the client will send no more than what is in the
+// queue. The connection's TCP state does not tell: one that was moved after the
+// client's FIN is in another.
+func readEnded(fd int) bool {
+	p := [1]unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}
+	for {
+		_, err := unix.Poll(p[:], 0)
+		if err != unix.EINTR {
+			return err != nil || p[0].Revents != 0
 		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -57,6 +58,7 @@ func trailers(w http.ResponseWriter, r *http.Request) {
 	for name, values := range r.Trailer {
 		got = append(got, name+"="+strings.Join(values, ","))
 	}
+	slices.Sort(got)
 	w.Header().Set("X-Length", strconv.FormatInt(n, 10))
 	w.Header().Set("X-Trailers", strings.Join(got, ";"))
 }
