@@ -196,5 +196,6 @@ func (a *agent) Report(apps []registry.Application, r *shuntv1.Report) {
 	if e := r.GetPolicyError(); e != "" && e != before.Report.GetPolicyError() {
 		a.log.Error("agent does not apply the policy and goes on with an older one; is it of the controller's version?",
 			"applies", r.GetPolicyVersion(), "err", e)
+		a.link.Repeat()
 	}
 }

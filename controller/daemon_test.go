@@ -18,6 +18,7 @@ import (
 
 	"github.com/shunt-sdn/shunt/controller/config"
 	"github.com/shunt-sdn/shunt/controller/leases"
+	"github.com/shunt-sdn/shunt/internal/policyproto"
 	shuntv1 "github.com/shunt-sdn/shunt/proto/shunt/v1"
 )
 
@@ -235,7 +236,7 @@ func (p *peer) receive() {
 		query := m.GetSnapshot()
 		switch {
 		case m.GetConfig() != nil:
-			p.config = m.GetConfig()
+			p.config = whole(p.t, p.config, m.GetConfig())
 			p.configs++
 		case m.GetSteerDone() != nil:
 			p.answers = append(p.answers, fmt.Sprintf("%s %q", m.GetSteerDone().Id, m.GetSteerDone().Error))
@@ -249,6 +250,18 @@ func (p *peer) receive() {
 			p.send(&shuntv1.AttachRequest{Message: &shuntv1.AttachRequest_Sync{Sync: &shuntv1.Sync{Query: query.Query, Sessions: held}}})
 		}
 	}
+}
+
+// whole fills in what a configuration's policy has from the one before.
+func whole(t *testing.T, before, c *shuntv1.NodeConfig) *shuntv1.NodeConfig {
+	s := c.GetPolicy()
+	p, err := policyproto.Apply(before.GetPolicy().GetPolicy(), before.GetPolicy().GetVersion(), s)
+	if err != nil {
+		t.Errorf("a configuration that cannot be applied: %v", err)
+		return before
+	}
+	c.Policy = &shuntv1.PolicySnapshot{Version: s.GetVersion(), Policy: p, States: s.GetStates()}
+	return c
 }
 
 func (p *peer) send(m *shuntv1.AttachRequest) {

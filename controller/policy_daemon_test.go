@@ -440,3 +440,25 @@ func TestExplanationsAreOfTheEngineAndTheStatesOfServers(t *testing.T) {
 		t.Errorf("the other service: %v", x)
 	}
 }
+
+func TestAnAgentThatCannotApplyADeltaGetsTheWholePolicyAndIsShown(t *testing.T) {
+	d := start(t, testConfig(t))
+	p := d.join(t, "dispatcher1")
+	first := d.apply(t, shopPolicy).Revision
+	p.has(t, first)
+	second := d.apply(t, "pools: [{name: app, panicPercent: 30}]").Revision
+	p.has(t, second)
+	p.mu.Lock()
+	n := p.configs
+	p.mu.Unlock()
+	p.report(&shuntv1.Report{PolicyVersion: first, PolicyError: "send all of it"})
+	p.report(&shuntv1.Report{PolicyVersion: first, PolicyError: "send all of it"}) // again: it is sent once
+	eventually(t, "another configuration", func() bool { p.mu.Lock(); defer p.mu.Unlock(); return p.configs == n+1 })
+	if s := p.has(t, second); len(s.Policy.Pools) != 2 {
+		t.Errorf("it has %v", s)
+	}
+	eventually(t, "operators see it", func() bool {
+		nodes, err := d.operator().ListNodes(t.Context(), &shuntv1.ListNodesRequest{})
+		return err == nil && nodes.Nodes[0].Report.GetPolicyVersion() == first && nodes.Nodes[0].Report.GetPolicyError() != ""
+	})
+}

@@ -27,6 +27,8 @@ type Link struct {
 	mu      sync.Mutex          // guards what follows
 	config  *shuntv1.NodeConfig // to go out
 	version uint64              // of the latest
+	latest  *shuntv1.NodeConfig // that was given
+	whole   bool                // the next one carries the whole policy
 	queue   []*shuntv1.AttachResponse
 	err     error // set once done is closed
 }
@@ -41,8 +43,17 @@ func NewLink() *Link {
 func (l *Link) Configure(c *shuntv1.NodeConfig) {
 	l.mu.Lock()
 	if c.Version > l.version {
-		l.config, l.version = c, c.Version
+		l.config, l.latest, l.version = c, c, c.Version
 	}
+	l.mu.Unlock()
+	l.signal()
+}
+
+// Repeat sends the latest configuration again, with the whole policy: the agent
+// could do nothing with a delta.
+func (l *Link) Repeat() {
+	l.mu.Lock()
+	l.config, l.whole = l.latest, true
 	l.mu.Unlock()
 	l.signal()
 }
@@ -89,21 +100,24 @@ func (l *Link) signal() {
 }
 
 // take returns what is to go out now: a configuration if it may go already.
-func (l *Link) take(withConfig bool) (c *shuntv1.NodeConfig, queue []*shuntv1.AttachResponse) {
+func (l *Link) take(withConfig bool) (c *shuntv1.NodeConfig, whole bool, queue []*shuntv1.AttachResponse) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if withConfig {
-		c, l.config = l.config, nil
+		if c, l.config = l.config, nil; c != nil {
+			whole, l.whole = l.whole, false
+		}
 	}
 	queue, l.queue = l.queue, nil
-	return c, queue
+	return c, whole, queue
 }
 
 // deliver sends what comes until ctx ends, the link is closed or send fails.
 func (l *Link) deliver(ctx context.Context, send func(*shuntv1.AttachResponse) error) error {
 	gap := time.NewTimer(0)
 	defer gap.Stop()
-	open := false // a configuration may go
+	open := false                    // a configuration may go
+	var sent *shuntv1.PolicySnapshot // the whole of what the agent has
 	for {
 		select {
 		case <-ctx.Done():
@@ -114,10 +128,15 @@ func (l *Link) deliver(ctx context.Context, send func(*shuntv1.AttachResponse) e
 			open = true
 		case <-l.wake:
 		}
-		config, queue := l.take(open)
+		config, whole, queue := l.take(open)
 		if config != nil {
 			open = false
 			gap.Reset(configGap)
+			policy := config.Policy
+			if !whole {
+				config = withDelta(config, sent)
+			}
+			sent = policy
 			m := &shuntv1.AttachResponse{Message: &shuntv1.AttachResponse_Config{Config: config}}
 			if err := send(m); err != nil {
 				return err
