@@ -15,4 +15,4 @@ ip link set lo up
 mkdir -p "$dir/data" "$dir/exec"
 echo '{}' >"$dir/daemon.json"
 exec docker-init -- dockerd --config-file "$dir/daemon.json" --data-root "$dir/data" --exec-root "$dir/exec" \
-    --host "unix://$dir/docker.sock" --pidfile "$dir/docker.pid" --cgroup-parent "$cgroup" --ip6tables=false
+    --host "unix://$dir/docker.sock" --pidfile "$dir/docker.pid" --cgroup-parent "$cgroup" --ip6tables=false --log-level warn

@@ -31,8 +31,9 @@ type link struct {
 
 // program is one that runs in a container.
 type program struct {
-	Command []string `yaml:"command"`
-	User    string   `yaml:"user"` // root if empty
+	Command     []string          `yaml:"command"`
+	User        string            `yaml:"user"`        // root if empty
+	Environment map[string]string `yaml:"environment"` // beside the container's
 }
 
 func loadNode(path string) (node, error) {

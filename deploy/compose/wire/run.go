@@ -46,6 +46,10 @@ func (n node) run(ctx context.Context, cord net.Conn, log *slog.Logger) error {
 func (p program) run(ctx context.Context, log *slog.Logger) error {
 	name := filepath.Base(p.Command[0])
 	cmd := exec.CommandContext(ctx, p.Command[0], p.Command[1:]...)
+	cmd.Env = os.Environ()
+	for name, value := range p.Environment {
+		cmd.Env = append(cmd.Env, name+"="+value)
+	}
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = stopTime
