@@ -62,7 +62,10 @@ rm -f $root/usr/sbin/policy-rc.d $root/etc/machine-id
 printf '%032x\n' "$2" >$root/etc/machine-id
 cd $root
 export container=shunt-test
-exec chroot $root /lib/systemd/systemd --unit=test-host.target --log-target=console
+# Not chroot, under which no user namespaces can be made.
+pivot_root . mnt
+umount -l /mnt
+exec /lib/systemd/systemd --unit=test-host.target --log-target=console </dev/null
 `
 
 const patience = 60 * time.Second
@@ -165,6 +168,7 @@ func (h *host) try(script string) (string, error) {
 		"bash", "-euo", "pipefail", "-c", script)
 	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LC_ALL=C.UTF-8", "DEBIAN_FRONTEND=noninteractive"}
 	cmd.Dir = "/"
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // a script that signals its process group means its own
 	out, err := cmd.CombinedOutput()
 	return string(out), err
 }
