@@ -9,6 +9,7 @@ packages="
     openvswitch-switch iproute2 ethtool procps tcpdump nftables
     prometheus curl wget nghttp2-client wrk nginx mini-httpd haproxy apache2-bin lighttpd python3 nodejs
     clang-14 llvm-14 libbpf-dev linux-libc-dev
+    python3-grpcio python3-protobuf protobuf-compiler libprotobuf-dev
     lintian man-db systemd util-linux
 "
 
