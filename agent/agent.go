@@ -104,6 +104,9 @@ func Run(ctx context.Context, cfg config.Config, version string, log *slog.Logge
 	watched := watchedControl{a.control, a.telemetry}
 	a.server = server.New(server.Options{
 		Attachment: a.attachment, Undivert: a.guard.Undivert, Held: a.held,
+		Await: func(client, local netip.AddrPort, limit time.Duration) {
+			a.dispatcher.AwaitDeparture(client, local, limit)
+		},
 		Ended: a.control.Ended, Steer: watched.Steer, Counts: sockdiag.CountsOf, Node: cfg.Node, Log: logconf.Of(a.log, "server"),
 	})
 	a.dispatcher = dispatcher.New(dispatcher.Options{

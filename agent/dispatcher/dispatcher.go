@@ -91,7 +91,8 @@ type Dispatcher struct {
 
 	mu        sync.Mutex // guards what follows
 	listeners map[netip.AddrPort]*listener
-	sessions  map[*session]struct{}
+	sessions  map[*session]chan struct{} // closed when the session is left
+	present   map[ends]*session
 	moving    map[ends]int // hand-offs that the controller may not know of yet
 }
 
@@ -102,7 +103,7 @@ type ends struct{ client, local netip.AddrPort }
 func New(o Options) *Dispatcher {
 	ctx, cancel := context.WithCancel(context.Background())
 	return &Dispatcher{o: o, ctx: ctx, cancel: cancel,
-		listeners: make(map[netip.AddrPort]*listener), sessions: make(map[*session]struct{}), moving: make(map[ends]int)}
+		listeners: make(map[netip.AddrPort]*listener), sessions: make(map[*session]chan struct{}), present: make(map[ends]*session), moving: make(map[ends]int)}
 }
 
 // service is one configured service behind one virtual IP, and the state that outlives a change.
@@ -204,16 +205,40 @@ func (d *Dispatcher) enter(s *session) bool {
 	if d.ctx.Err() != nil {
 		return false
 	}
-	d.sessions[s] = struct{}{}
+	d.sessions[s] = make(chan struct{})
+	d.present[ends{s.client, s.local}] = s
 	d.wg.Add(1)
 	return true
 }
 
 func (d *Dispatcher) leave(s *session) {
 	d.mu.Lock()
+	close(d.sessions[s])
 	delete(d.sessions, s)
+	if e := (ends{s.client, s.local}); d.present[e] == s {
+		delete(d.present, e)
+	}
 	d.mu.Unlock()
 	d.wg.Done()
+}
+
+// AwaitDeparture waits, at most for limit, until this node has closed its copy
+// of a session that it is handing off: one that was quick elsewhere may be on
+// its way back already.
+func (d *Dispatcher) AwaitDeparture(client, local netip.AddrPort, limit time.Duration) {
+	d.mu.Lock()
+	s := d.present[ends{client, local}]
+	left := d.sessions[s]
+	d.mu.Unlock()
+	if s == nil {
+		return
+	}
+	late := time.NewTimer(limit)
+	defer late.Stop()
+	select {
+	case <-left:
+	case <-late.C:
+	}
 }
 
 // Held lists the sessions that this dispatcher, their home, holds.

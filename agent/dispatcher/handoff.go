@@ -253,7 +253,10 @@ func (s *session) closeCopy() {
 				s.d.o.Log.Error("a frozen connection received data; its client will stall", "id", s.id, "client", s.client)
 			}
 		}
-		return tcprepair.Freeze(fd)
+		if err := tcprepair.Freeze(fd); err != nil {
+			return err
+		}
+		return tcprepair.Vanish(fd)
 	})
 	if err != nil {
 		s.d.o.Log.Debug("closing a copy that is not frozen", "id", s.id, "err", err)

@@ -31,6 +31,9 @@ type Options struct {
 	// Undivert erases a diversion that this node's guard may have for a session
 	// that comes to it.
 	Undivert func(client, local netip.AddrPort) error
+	// Await waits, at most for limit, until this node has closed its copy of a
+	// session that it is handing off itself.
+	Await func(client, local netip.AddrPort, limit time.Duration)
 	// Held tells whether the kernel has a socket of the session.
 	Held func(ctx context.Context, client, local netip.AddrPort) (bool, error)
 	// Ended is told of the end of an imported session.
@@ -180,6 +183,7 @@ func (s *Server) take(m *shuntv1.Import, v *verdict, r *shuntv1.ImportResult) er
 	if err := s.o.Undivert(state.Remote, state.Local); err != nil {
 		return err
 	}
+	s.o.Await(state.Remote, state.Local, time.Duration(m.DeadlineNano)-s.clock())
 	begun := time.Now()
 	fd, err := tcprepair.Restore(state)
 	if err != nil {

@@ -3,6 +3,7 @@ package tcprepair
 import (
 	"errors"
 	"fmt"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -108,6 +109,19 @@ func CloseSilently(fd int) error {
 	}
 	if err := unix.Close(fd); err != nil {
 		return fmt.Errorf("close a connection silently: %w", err)
+	}
+	return nil
+}
+
+// Vanish takes a frozen connection out of the kernel's tables at once, without a
+// packet, although descriptors of it are still open: in repair mode that is what
+// dissolving the association does (tcp_disconnect in net/ipv4/tcp.c). Whoever
+// reads from one of them gets ECONNABORTED. Another connection with the same ends
+// can then be restored.
+func Vanish(fd int) error {
+	_, _, errno := unix.Syscall(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&unix.RawSockaddr{Family: unix.AF_UNSPEC})), unix.SizeofSockaddrInet4)
+	if errno != 0 {
+		return fmt.Errorf("dissolve a frozen connection: %w", errno)
 	}
 	return nil
 }
