@@ -46,6 +46,7 @@ func TestTheLabOfContainers(t *testing.T) {
 		{"every server answers, with the same content", everyServerAnswers},
 		{"servers log the client's address", serversSeeTheClient},
 		{"containers have few privileges", fewPrivileges},
+		{"Prometheus has everybody's metrics", metricsAreThere},
 		{"a download outlives its dispatcher", downloadOutlivesItsDispatcher},
 		{"requests go elsewhere when a server dies", serverDies},
 		{"requests are answered without the controller", controllerDies},
@@ -112,19 +113,15 @@ func everyServerAnswers(t *testing.T, p *project) {
 }
 
 func serversSeeTheClient(t *testing.T, p *project) {
-	logged := map[string]func(string) bool{
-		"server1": func(line string) bool {
-			return strings.HasPrefix(after(line), clientAddress+" ") && strings.Contains(line, "GET /bytes/1000000")
-		},
-	}
-	for server, is := range logged {
+	for _, server := range []string{"server1", "server2"} { // the Go server writes no log
 		wait(t, 10*time.Second, server+" to log a request of "+clientAddress, func(context.Context) error {
-			for line := range strings.Lines(p.logs(server)) {
-				if is(line) {
+			log := p.logs(server)
+			for line := range strings.Lines(log) {
+				if strings.HasPrefix(line, clientAddress+" ") && strings.Contains(line, "GET /bytes/1000000") {
 					return nil
 				}
 			}
-			return fmt.Errorf("its log:\n%s", p.logs(server))
+			return fmt.Errorf("its log:\n%s", log)
 		})
 	}
 	// The Go server says what it sees.
@@ -140,22 +137,29 @@ func serversSeeTheClient(t *testing.T, p *project) {
 	})
 }
 
-// after is what follows Compose's prefix, if there is one.
-func after(line string) string {
-	if _, rest, found := strings.Cut(line, "| "); found {
-		return rest
-	}
-	return line
+// Prometheus gets metrics of every daemon.
+func metricsAreThere(t *testing.T, p *project) {
+	p.healthy("prometheus")
+	const query = `count(up{job="shunt"} == 1)`
+	wait(t, 30*time.Second, "Prometheus to reach six daemons", func(context.Context) error {
+		out, err := p.exec("prometheus", "promtool", "query", "instant", "http://127.0.0.1:9090", query)
+		if err == nil && !strings.Contains(out, "=> 6 @") {
+			err = fmt.Errorf("%s is %s", query, out)
+		}
+		return err
+	})
 }
 
 func fewPrivileges(t *testing.T, p *project) {
-	const netAdmin, netRaw, setgid, setuid, sysAdmin = 1 << 12, 1 << 13, 1 << 6, 1 << 7, 1 << 21
+	const dacOverride, setgid, setuid, netAdmin, netRaw, sysAdmin = 1 << 1, 1 << 6, 1 << 7, 1 << 12, 1 << 13, 1 << 21
 	for service, want := range map[string]uint64{
 		"controller":  0,
 		"panel":       netAdmin,
 		"switch":      netAdmin | netRaw,
 		"dispatcher1": netAdmin | netRaw | sysAdmin,
-		"server1":     netAdmin | netRaw | sysAdmin | setgid | setuid,
+		"server1":     netAdmin | netRaw | sysAdmin | setgid | setuid | dacOverride,
+		"server3":     netAdmin | netRaw | sysAdmin | setgid | setuid,
+		"prometheus":  0,
 		"client":      netAdmin | netRaw | setgid | setuid,
 	} {
 		out, err := p.exec(service, "sed", "-n", `s/^CapBnd:\s*//p`, "/proc/1/status")

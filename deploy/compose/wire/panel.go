@@ -44,29 +44,35 @@ func newPanel(socket string, ports []string, log *slog.Logger) (*panel, error) {
 // run serves until the context ends. Links stay: they go with their namespaces.
 func (p *panel) run(ctx context.Context) error {
 	var serving sync.WaitGroup
-	stop := context.AfterFunc(ctx, func() {
-		p.listener.Close()
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		for c := range p.conns {
-			c.Close()
-		}
-	})
-	defer stop()
+	defer serving.Wait()
+	done := make(chan struct{})
+	defer close(done)
+	defer p.close()
+	defer context.AfterFunc(ctx, p.close)()
+	serving.Go(func() { p.keepUp(done) })
 	p.log.Info("waiting for nodes", "socket", p.listener.Addr().String(), "ports", p.ports)
 	for {
 		c, err := p.listener.AcceptUnix()
+		if ctx.Err() != nil {
+			return nil
+		}
 		if err != nil {
-			serving.Wait()
-			if ctx.Err() != nil {
-				return nil
-			}
 			return fmt.Errorf("accept on %s: %w", p.listener.Addr(), err)
 		}
 		p.mu.Lock()
 		p.conns[c] = true
 		p.mu.Unlock()
 		serving.Go(func() { p.serve(c) })
+	}
+}
+
+// close ends run and all that it has started.
+func (p *panel) close() {
+	p.listener.Close()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for c := range p.conns {
+		c.Close()
 	}
 }
 
@@ -124,12 +130,31 @@ func (p *panel) link(r request, ns *os.File) error {
 	}
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = r.Port
+	attrs.Flags = net.FlagUp
 	pair := &netlink.Veth{LinkAttrs: attrs, PeerName: dataLink, PeerHardwareAddr: mac, PeerNamespace: netlink.NsFd(ns.Fd())}
 	if err := netlink.LinkAdd(pair); err != nil {
 		return fmt.Errorf("make the veth pair %s and %s: %w", r.Port, dataLink, err)
 	}
-	if err := netlink.LinkSetUp(pair); err != nil {
-		return fmt.Errorf("set %s up: %w", r.Port, err)
-	}
 	return nil
+}
+
+// keepUp sets ports up that somebody sets down, until done is closed. Open
+// vSwitch does it unasked: it adds IFF_PROMISC to the flags that it has read a
+// moment before, when the port was perhaps not up yet.
+func (p *panel) keepUp(done <-chan struct{}) {
+	updates := make(chan netlink.LinkUpdate)
+	if err := netlink.LinkSubscribe(updates, done); err != nil {
+		p.log.Error("cannot watch the links; a port that is set down stays down", "err", err)
+		return
+	}
+	for u := range updates { // closed soon after done
+		attrs := u.Attrs()
+		if u.Header.Type != unix.RTM_NEWLINK || attrs.Flags&net.FlagUp != 0 || !slices.Contains(p.ports, attrs.Name) {
+			continue
+		}
+		p.log.Info("a port was set down; setting it up", "port", attrs.Name)
+		if err := netlink.LinkSetUp(u.Link); err != nil && !errors.Is(err, unix.ENODEV) {
+			p.log.Warn("set a port up", "port", attrs.Name, "err", err)
+		}
+	}
 }
