@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/shunt-sdn/shunt/agent/attach"
 	"github.com/shunt-sdn/shunt/agent/config"
 	"github.com/shunt-sdn/shunt/agent/dispatcher"
 	"github.com/shunt-sdn/shunt/agent/server"
@@ -172,6 +173,11 @@ func (a *agent) apply(c *shuntv1.NodeConfig) {
 	a.peers.Set(v.peers)
 	// The policy before the listeners: it has to know every service.
 	err = errors.Join(err, a.policy.Apply(v.routed(), c.Policy))
+	for _, at := range a.attached {
+		if l, ok := at.(*attach.Listener); ok {
+			l.RoutesChanged()
+		}
+	}
 	if a.cfg.Has(config.Dispatcher) {
 		err = errors.Join(err, a.dispatcher.Set(v.services))
 	}
