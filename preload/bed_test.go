@@ -26,7 +26,7 @@ var ports atomic.Uint32 // each server has a port for itself
 
 // server is a preloaded server and its agent's attachment.
 type server struct {
-	t       *testing.T
+	t       testing.TB
 	mode    []string // of testdata/server.c
 	address netip.AddrPort
 	socket  string
@@ -36,7 +36,7 @@ type server struct {
 }
 
 // newServer starts one: "epoll 127.0.0.1 accept4 nonblock" and the like.
-func newServer(t *testing.T, spec string) *server {
+func newServer(t testing.TB, spec string) *server {
 	t.Helper()
 	testnet.NeedRoot(t)
 	fields := strings.Fields(spec)

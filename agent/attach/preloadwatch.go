@@ -26,7 +26,7 @@ func (p *Preload) watch(w *way, k knocking, m Meta) {
 			return
 		}
 		if err := p.again(w); err != nil {
-			p.log.Error("a session was passed to the server, which does not accept it", "session", m.ID, "client", m.Client, "err", err)
+			p.log.Warn("a session was passed to the server, which did not accept it; perhaps it has restarted", "session", m.ID, "client", m.Client, "err", err)
 			p.look()
 		}
 	}) {

@@ -76,7 +76,7 @@ func (c *cluster) timed(what string, f func()) {
 func (c *cluster) thousandsOfDocuments() {
 	c.t.Helper()
 	const n, concurrently = 5000, 16
-	client := c.Info().Hosts[0].Addresses[0].String()
+	var client string
 	for _, h := range c.Info().Hosts {
 		if h.Role == lab.RoleClient {
 			client = h.Addresses[0].String()
@@ -137,6 +137,21 @@ func (c *cluster) loadByWrk() {
 	if strings.Contains(out, "Socket errors") || strings.Contains(out, "Non-2xx") || !strings.Contains(out, "requests in") {
 		c.t.Errorf("wrk: %s", out)
 	}
+}
+
+// eachAnswers wants an answer from each server by the service.
+func (c *cluster) eachAnswers(servers ...string) {
+	c.t.Helper()
+	c.await(20*time.Second, func() string {
+		answered := make(map[string]bool)
+		for range servers {
+			answered[strings.TrimSpace(c.exec("client1", "curl", "-sS", "--fail", "--max-time", "20", c.urls("/whoami")[0]))] = true
+		}
+		if len(answered) < len(servers) {
+			return fmt.Sprintf("only %v answer", answered)
+		}
+		return ""
+	})
 }
 
 const uploadSize = 100_000_000
@@ -210,13 +225,7 @@ func (c *cluster) bigFileWhileAgentsDie() {
 	}
 	c.await(20*time.Second, func() string {
 		before := c.status()
-		answered := make(map[string]bool)
-		for range servers {
-			answered[strings.TrimSpace(c.exec("client1", "curl", "-sS", "--fail", "--max-time", "20", c.urls("/whoami")[0]))] = true
-		}
-		if len(answered) < len(servers) {
-			return fmt.Sprintf("only %v answer", answered)
-		}
+		c.eachAnswers(servers...)
 		for range 50 { // the agents report after the fact
 			if c.status().HandoffsCompleted >= before.HandoffsCompleted+uint64(len(servers)) {
 				return ""

@@ -7,11 +7,8 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-#define EXPORT __attribute__((visibility("default")))
 
 struct libc libc_;
 
@@ -21,55 +18,14 @@ enum { KNOCK_ADDRESS = 0x7f534854 /* 127.83.72.84 */, PRIVILEGED = 1024 };
 static const char magic[8] = "shunt\0k1";
 
 /* resolve may run before this library's constructor, in that of another one. */
-static void resolve(void)
+void resolve(void)
 {
 	if (libc_.accept != NULL)
 		return;
 	libc_.accept4 = (int (*)(int, struct sockaddr *, socklen_t *, int))dlsym(RTLD_NEXT, "accept4");
 	libc_.listen = (int (*)(int, int))dlsym(RTLD_NEXT, "listen");
+	libc_.execve = (int (*)(const char *, char *const *, char *const *))dlsym(RTLD_NEXT, "execve");
 	libc_.accept = (int (*)(int, struct sockaddr *, socklen_t *))dlsym(RTLD_NEXT, "accept");
-}
-
-static void adopt(int fd)
-{
-	union address local;
-	int listening = 0;
-	socklen_t size = sizeof listening;
-
-	if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &size) != 0 || !listening)
-		return;
-	struct queue *q = queue_of(fd, &local);
-	if (q != NULL)
-		open_queues(q, fd, &local);
-}
-
-/* adopt_inherited finds listeners of which this program will not call listen():
- * systemd's (sd_listen_fds(3)), and an older nginx's at a binary upgrade. */
-static void adopt_inherited(void)
-{
-	const char *pid = getenv("LISTEN_PID"), *count = getenv("LISTEN_FDS"), *nginx = getenv("NGINX");
-
-	if (pid != NULL && count != NULL && atol(pid) == (long)getpid())
-		for (int i = 0; i < atoi(count); i++)
-			adopt(3 + i);
-	while (nginx != NULL && *nginx >= '0' && *nginx <= '9') {
-		char *end;
-		adopt((int)strtol(nginx, &end, 10));
-		nginx = end + (*end != '\0');
-	}
-}
-
-__attribute__((constructor)) static void start(void)
-{
-	const char *text = getenv("SHUNT_PRELOAD");
-	int error = errno;
-
-	resolve();
-	if (text != NULL)
-		configure(text);
-	if (queue_count > 0)
-		adopt_inherited();
-	errno = error;
 }
 
 EXPORT int listen(int fd, int backlog)

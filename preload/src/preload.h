@@ -22,6 +22,7 @@ enum {
 	TCP_BACKLOG = 1024,   /* the least for a listener of ours */
 	QUEUE_BACKLOG = 4096, /* sessions that wait for an accept() */
 	MAX_FRAME = 1024,     /* as in internal/handoffproto */
+	HIGH_FD = 200,        /* queues' descriptors are above, low numbers are left to the program */
 	PATIENCE_MS = 1000,   /* for an agent that has begun to hand a session over */
 };
 
@@ -43,8 +44,10 @@ struct libc {
 	int (*accept)(int, struct sockaddr *, socklen_t *);
 	int (*accept4)(int, struct sockaddr *, socklen_t *, int);
 	int (*listen)(int, int);
+	int (*execve)(const char *, char *const *, char *const *);
 };
-extern struct libc libc_;
+
+#define EXPORT __attribute__((visibility("default")))
 
 union address {
 	struct sockaddr any;
@@ -52,6 +55,10 @@ union address {
 	struct sockaddr_in6 in6;
 	struct sockaddr_storage storage;
 };
+
+/* interpose.c */
+extern struct libc libc_;
+void resolve(void);
 
 /* config.c */
 extern struct queue queues[MAX_QUEUES];
@@ -62,6 +69,7 @@ void complain(const char *what, const char *which, int error);
 
 /* queue.c */
 void open_queues(struct queue *q, int listener, const union address *local);
+void adopt_queue(int fd);
 enum taken { TAKEN, NOTHING, FAILED };
 enum taken take(int queue, int *knock, int flags, const struct timespec *deadline, int *session, union address *client);
 int remaining_ms(const struct timespec *deadline);

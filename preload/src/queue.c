@@ -9,8 +9,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { HIGH_FD = 200 }; /* low numbers are left to the program */
-
 static bool is_open(const struct queue *q, enum family f)
 {
 	struct stat st;
@@ -68,6 +66,32 @@ static void open_queue(struct queue *q, enum family f)
 	complain("no sessions will be handed over: cannot listen at", q->path[f], errno);
 	if (fd >= 0)
 		(void)close(fd);
+}
+
+/* adopt_queue takes over a queue that an older program has left open, if the
+ * descriptor is one. Its socket still has the name that bind_over gave it. */
+void adopt_queue(int fd)
+{
+	struct sockaddr_un at;
+	struct stat st;
+	socklen_t size = sizeof at;
+
+	memset(&at, 0, sizeof at);
+	if (getsockname(fd, (struct sockaddr *)&at, &size) != 0 || at.sun_family != AF_UNIX)
+		return;
+	for (int i = 0; i < queue_count; i++)
+		for (int f = 0; f < FAMILIES; f++) {
+			struct queue *q = &queues[i];
+			size_t length = strlen(q->path[f]);
+
+			if (strncmp(at.sun_path, q->path[f], length) != 0 || at.sun_path[length] != '.' || lstat(q->path[f], &st) != 0)
+				continue;
+			(void)fcntl(fd, F_SETFD, FD_CLOEXEC);
+			q->dev[f] = st.st_dev;
+			q->ino[f] = st.st_ino;
+			atomic_store(&q->fd[f], fd);
+			return;
+		}
 }
 
 /* open_queues opens the queues of the families that a listener can accept. */
