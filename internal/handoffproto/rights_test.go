@@ -146,6 +146,19 @@ func TestReceiveTellsEndsApart(t *testing.T) {
 	if _, fd, err := rec.Receive(app); !errors.Is(err, ErrDescriptorLost) || fd != -1 || !strings.Contains(err.Error(), "h1") {
 		t.Errorf("a session without a descriptor: %d, %v", fd, err)
 	}
+	Send(raw(t, agent), encoded(t, Give{Session: aSession, Node: "s2"}), -1)
+	if _, fd, err := rec.Receive(app); !errors.Is(err, ErrDescriptorLost) || fd != -1 {
+		t.Errorf("a connection given without a descriptor: %d, %v", fd, err)
+	}
+	question := Question{Session: aSession, Head: strings.Repeat("x", MaxHead)}
+	Send(raw(t, agent), encoded(t, question), -1)
+	if _, _, err := rec.Receive(app); !errors.Is(err, errMalformed) {
+		t.Errorf("a question where none is expected: %v", err)
+	}
+	Send(raw(t, agent), encoded(t, question), -1)
+	if f, _, err := NewAgentReceiver().Receive(app); f != question || err != nil {
+		t.Errorf("a question as long as can be: %T, %v", f, err)
+	}
 	app.SetReadDeadline(time.Unix(1, 0))
 	if _, _, err := rec.Receive(app); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("at a deadline: %v", err)
