@@ -112,8 +112,8 @@ func (p *pool) tables(old map[string]any) map[string]any {
 	for i := range p.levels {
 		l := &p.levels[i]
 		names, weights := p.weights(l)
-		if p.algorithm != Maglev && p.algorithm != RingHash || slices.Max(weights) == 0 {
-			continue
+		if p.algorithm != Maglev && p.algorithm != RingHash || slices.Max(weights) == 0 || len(names) > balance.MaxMaglev {
+			continue // rendezvous needs no table
 		}
 		key := fmt.Sprint(p.algorithm, p.hash.TableSize, p.hash.Points, names, weights)
 		if p.algorithm == Maglev {
@@ -142,7 +142,7 @@ func (p *pool) forAffinity() {
 		for i := range p.levels {
 			l := &p.levels[i]
 			names, weights := p.weights(l)
-			if l.maglev == nil && l.ring == nil && p.algorithm != Rendezvous && len(names) > scan && slices.Max(weights) > 0 {
+			if l.maglev == nil && l.ring == nil && p.algorithm != Rendezvous && len(names) > scan && len(names) <= balance.MaxMaglev && slices.Max(weights) > 0 {
 				l.maglev = balance.NewMaglev(names, weights, balance.MaglevSize(len(names)))
 			}
 		}

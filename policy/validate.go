@@ -131,7 +131,7 @@ func (v *validator) route(at string, r *Route) {
 		}
 	}
 	if targets != 1 {
-		v.Add(at, "write one of pool, pools and reject", "the route has %d of pool, pools and reject", targets)
+		v.Add(at, "write one of them", "the route has %s pool, pools and reject", several(targets))
 	}
 	if a := r.Affinity; a != nil {
 		n := 0
@@ -141,7 +141,7 @@ func (v *validator) route(at string, r *Route) {
 			}
 		}
 		if n != 1 {
-			v.Add(at+".affinity", "write one of cookie, header and client", "the affinity has %d of cookie, header and client", n)
+			v.Add(at+".affinity", "write one of them", "the affinity has %s cookie, header and client", several(n))
 		}
 	}
 	if r.Limits.Burst > 0 && r.Limits.RequestsPerSecond == 0 {
@@ -150,6 +150,13 @@ func (v *validator) route(at string, r *Route) {
 	if r.Mode > Auto {
 		v.Add(at+".mode", "write migrate, proxy or auto", "mode %d is unknown", r.Mode)
 	}
+}
+
+func several(n int) string {
+	if n == 0 {
+		return "none of"
+	}
+	return "more than one of"
 }
 
 func (v *validator) weighted(at string, list []WeightedPool) {

@@ -5,6 +5,8 @@ import (
 	"math/big"
 	"strings"
 	"time"
+
+	"github.com/shunt-sdn/shunt/policy/balance"
 )
 
 func (v *validator) pool(at string, p *Pool) {
@@ -16,6 +18,9 @@ func (v *validator) pool(at string, p *Pool) {
 		v.hash(at+".hash", p)
 	}
 	v.members(at+".members", p.Members)
+	if p.Algorithm == Maglev && len(p.Members) > balance.MaxMaglev {
+		v.Add(at+".members", "split the pool", "maglev takes %d members, not %d", balance.MaxMaglev, len(p.Members))
+	}
 	if p.Backup != "" {
 		v.poolRef(at+".backup", p.Backup)
 		v.backups(at+".backup", p)
@@ -114,7 +119,7 @@ func (v *validator) backups(at string, p *Pool) {
 
 func (v *validator) check(at string, c *HealthCheck) {
 	if (c.HTTP == nil) == (c.TCP == nil) {
-		v.Add(at, "write one of http and tcp", "the check needs one of http and tcp")
+		v.Add(at, "write http or tcp, {} is enough", "the check needs exactly one of http and tcp")
 	}
 	if h := c.HTTP; h != nil {
 		if h.Path != "" && !strings.HasPrefix(h.Path, "/") {

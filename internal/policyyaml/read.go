@@ -8,7 +8,7 @@ import (
 	"io"
 	"regexp"
 	"slices"
-	"strconv"
+	"sort"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -114,7 +114,23 @@ func (r *reader) fault(n *yaml.Node, remedy, format string, args ...any) {
 	r.errs = append(r.errs, yamlconf.Error{File: r.file, Line: n.Line, Column: n.Column, What: fmt.Sprintf(format, args...), Remedy: remedy})
 }
 
-var yamlLine = regexp.MustCompile(`^yaml: (?:line (\d+): )?`)
+var yamlLine = regexp.MustCompile(`^yaml: (?:line \d+: )?`)
+
+// lineOf returns the line of a syntax error. The library tells where what is
+// wrong begins; this is the first line without which there is no such error.
+func lineOf(data []byte, want error) int {
+	lines := bytes.SplitAfter(data, []byte("\n"))
+	n := sort.Search(len(lines)-1, func(n int) bool {
+		dec := yaml.NewDecoder(bytes.NewReader(bytes.Join(lines[:n+1], nil)))
+		for {
+			var x yaml.Node
+			if err := dec.Decode(&x); err != nil {
+				return yamlLine.ReplaceAllString(err.Error(), "") == yamlLine.ReplaceAllString(want.Error(), "")
+			}
+		}
+	})
+	return n + 1
+}
 
 func (r *reader) source(data []byte) {
 	if len(data) > MaxBytes {
@@ -129,12 +145,7 @@ func (r *reader) source(data []byte) {
 			return
 		}
 		if err != nil {
-			line := 0
-			m := yamlLine.FindStringSubmatch(err.Error())
-			if m != nil {
-				line, _ = strconv.Atoi(m[1])
-			}
-			r.fault(&yaml.Node{Line: line, Column: min(line, 1)}, "", "not YAML: %s", yamlLine.ReplaceAllString(err.Error(), ""))
+			r.fault(&yaml.Node{Line: lineOf(data, err), Column: 1}, "", "not YAML: %s", yamlLine.ReplaceAllString(err.Error(), ""))
 			return
 		}
 		if len(n.Content) == 1 && !isNull(n.Content[0]) {

@@ -14,7 +14,7 @@ import (
 	shuntv1 "github.com/shunt-sdn/shunt/proto/shunt/v1"
 )
 
-func file(t *testing.T, path string) Source {
+func read(t testing.TB, path string) Source {
 	t.Helper()
 	data, err := os.ReadFile(path)
 	if err != nil {
@@ -24,7 +24,7 @@ func file(t *testing.T, path string) Source {
 }
 
 func TestEveryFieldOfTheAPIIsReadAndWrittenTheSame(t *testing.T) {
-	s := file(t, "testdata/right/everything.yaml")
+	s := read(t, "testdata/right/everything.yaml")
 	d, _, err := Load(s)
 	if err != nil {
 		t.Fatal(err)

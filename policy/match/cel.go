@@ -55,7 +55,8 @@ func compileCEL(text string) (cel.Program, error) {
 	ast, issues := env.Compile(text)
 	if issues != nil && issues.Err() != nil {
 		first := issues.Errors()[0]
-		return nil, fmt.Errorf("is wrong at %d:%d: %s", first.Location.Line(), first.Location.Column()+1, oneLine(first.Message))
+		what, _, _ := strings.Cut(oneLine(first.Message), " expecting ") // two dozen tokens
+		return nil, fmt.Errorf("is wrong at %d:%d: %s", first.Location.Line(), first.Location.Column()+1, what)
 	}
 	if ast.OutputType() != cel.BoolType {
 		return nil, fmt.Errorf("is of type %s; it must be bool", ast.OutputType())
