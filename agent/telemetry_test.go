@@ -4,14 +4,18 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
+	"maps"
 	"net/http/httptest"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 
@@ -180,6 +184,28 @@ func scrape(t *testing.T, x *telemetry) string {
 	w := httptest.NewRecorder()
 	promhttp.HandlerFor(x.endpoint.Registry(), promhttp.HandlerOpts{}).ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
 	return w.Body.String()
+}
+
+// TestEverySubsystemCanHaveALevel: what the source calls its loggers is what the
+// configuration knows.
+func TestEverySubsystemCanHaveALevel(t *testing.T) {
+	files, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := make(map[string]bool)
+	for _, f := range files {
+		b, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile(`logconf\.Of\([\w.]+, "(\w+)"\)`).FindAllStringSubmatch(string(b), -1) {
+			found[m[1]] = true
+		}
+	}
+	if diff := cmp.Diff(slices.Sorted(slices.Values(config.Subsystems)), slices.Sorted(maps.Keys(found))); diff != "" {
+		t.Errorf("config.Subsystems -, in the source +:\n%s", diff)
+	}
 }
 
 func BenchmarkOffering(b *testing.B) {

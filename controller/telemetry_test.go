@@ -3,14 +3,21 @@ package controller
 import (
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 
+	"github.com/shunt-sdn/shunt/controller/config"
 	"github.com/shunt-sdn/shunt/internal/metrics"
 	shuntv1 "github.com/shunt-sdn/shunt/proto/shunt/v1"
 )
@@ -96,5 +103,27 @@ func TestTheClusterInNumbers(t *testing.T) {
 	d.stop()
 	if status, _ := page(t, cfg.Metrics.Listen, "/metrics"); status != 0 {
 		t.Error("the endpoint outlives the controller")
+	}
+}
+
+// TestEverySubsystemCanHaveALevel: what the source calls its loggers is what the
+// configuration knows.
+func TestEverySubsystemCanHaveALevel(t *testing.T) {
+	files, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := make(map[string]bool)
+	for _, f := range files {
+		b, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile(`logconf\.Of\([\w.]+, "(\w+)"\)`).FindAllStringSubmatch(string(b), -1) {
+			found[m[1]] = true
+		}
+	}
+	if diff := cmp.Diff(slices.Sorted(slices.Values(config.Subsystems)), slices.Sorted(maps.Keys(found))); diff != "" {
+		t.Errorf("config.Subsystems -, in the source +:\n%s", diff)
 	}
 }

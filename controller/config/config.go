@@ -45,7 +45,7 @@ type Config struct {
 
 // Subsystems are the parts of the controller that can have a log level of their
 // own.
-var Subsystems = []string{"controller", "api", "switches", "metrics", "tracing"}
+var Subsystems = []string{"api", "switches", "metrics", "tracing"}
 
 // Listen says where the controller accepts connections.
 type Listen struct {
