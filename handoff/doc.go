@@ -13,6 +13,19 @@
 // The local address of such a connection is its session address, a private
 // address behind the switch; what the client connected to is in Session.VIP.
 //
+// # Further requests
+//
+// A client may send more requests on its connection, and the policy may name
+// another server for one of them. A program that serves by
+//
+//	err = handoff.Serve(srv, l) // instead of srv.Serve(l)
+//
+// lets such a connection go: before the request is read, and after the answer to
+// the one before was written, it moves to the other server, and here it looks to
+// the http.Server as if the client had closed it. A program whose server has
+// other listeners too sets ConnState as the server's hook. Without either, and
+// after Hijack, connections stay.
+//
 // # Life of a listener
 //
 // The agent and the program may start in either order, and either may be

@@ -49,7 +49,7 @@ func Example() {
 	}()
 
 	served := make(chan error, 1)
-	go func() { served <- srv.Serve(l) }()
+	go func() { served <- handoff.Serve(srv, l) }()
 	<-ctx.Done()
 
 	// No request that was handed over is dropped.
