@@ -91,7 +91,8 @@ func (c controller) ListHandoffs(_ context.Context, r *shuntv1.ListHandoffsReque
 		{
 			Id: "d1-1", Session: v4, Service: "web", FromNode: "dispatcher1", ToNode: "server1", Outcome: shuntv1.Outcome_OUTCOME_COMPLETED,
 			StartedUnixNano: 1767225600123456789, TotalUs: 312,
-			Steps: []*shuntv1.Step{{Name: "choose", DurationUs: 3}, {Name: "freeze", DurationUs: 12}},
+			Steps:   []*shuntv1.Step{{Name: "choose", DurationUs: 3}, {Name: "freeze", DurationUs: 12}},
+			TraceId: "0af7651916cd43dd8448eb211c80319c",
 		},
 	}
 	return &shuntv1.ListHandoffsResponse{Handoffs: list[:min(int(r.Limit), len(list))]}, nil

@@ -91,6 +91,7 @@ type (
 		TotalUS uint32 `json:"total_us"`
 		Steps   []Step `json:"steps"`
 		Reason  string `json:"reason,omitempty"`
+		TraceID string `json:"trace_id,omitempty"` // 32 hexadecimal digits
 	}
 	// Step is one step of a hand-off.
 	Step struct {
@@ -212,6 +213,7 @@ func handoffOf(h *shuntv1.Handoff) Handoff {
 		TotalUS: h.TotalUs,
 		Steps:   each(h.Steps, func(s *shuntv1.Step) Step { return Step{s.Name, s.DurationUs} }),
 		Reason:  h.Reason,
+		TraceID: h.TraceId,
 	}
 }
 
