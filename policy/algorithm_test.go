@@ -201,3 +201,16 @@ func TestWeightPercentScales(t *testing.T) {
 	b.compile()
 	wantShares(t, b.count(300), 0, map[string]float64{"s2": 1})
 }
+
+func TestBigPoolsAreSharedEvenly(t *testing.T) {
+	for _, a := range []Algorithm{LeastConnections, LeastRequests, Rendezvous} {
+		b := newBed(t, []Pool{{Name: "p", Algorithm: a, Members: members(1000), Hash: map[bool]*Hash{true: {On: []HashKey{{Kind: KeyPath}}}}[a.hashes()]}})
+		most := 0
+		for _, n := range b.count(20_000) {
+			most = max(most, n)
+		}
+		if limit := map[Algorithm]int{LeastConnections: 23, LeastRequests: 26, Rendezvous: 45}[a]; most > limit {
+			t.Errorf("%v: a server has %d of 20000 requests, the mean is 20", a, most)
+		}
+	}
+}

@@ -135,8 +135,21 @@ func (p *pool) lighter(v *view, a, b int) bool {
 	return la*int64(v.weights[b]) < lb*int64(v.weights[a])
 }
 
+// Big pools are not gone through for the least load: the best of sample at
+// random is among the best few of a hundred, and choosing takes as long in every
+// size.
+const (
+	bigPool = 256
+	sample  = 64
+)
+
 // least goes through all; of those that are equal, each has its turn.
 func (p *pool) least(v *view, usable func(string) bool, peek bool) int {
+	if len(v.list) > bigPool {
+		if i := p.leastOfSome(v, usable); i >= 0 {
+			return i
+		}
+	}
 	n := p.state.turn.Load()
 	if !peek {
 		n = p.state.turn.Add(1)
@@ -148,6 +161,21 @@ func (p *pool) least(v *view, usable func(string) bool, peek bool) int {
 		}
 		if at++; at == len(v.list) {
 			at = 0
+		}
+	}
+	if best < 0 {
+		return -1
+	}
+	return int(v.list[best])
+}
+
+func (p *pool) leastOfSome(v *view, usable func(string) bool) int {
+	best, number := -1, p.e.state.rand()
+	for range sample {
+		number = balance.Mix(number + 0x9e3779b97f4a7c15)
+		k := int(number % uint64(len(v.list)))
+		if (best < 0 || p.lighter(v, k, best)) && p.can(int(v.list[k]), usable) {
+			best = k
 		}
 	}
 	if best < 0 {
@@ -178,6 +206,10 @@ func (p *pool) hashed(v *view, h uint64, usable func(string) bool) int {
 				return i
 			}
 		}
+	case v.even:
+		if i := p.rendezvousEven(v, h, limit, usable); i >= 0 {
+			return i
+		}
 	default:
 		best, most := -1, math.Inf(-1)
 		for _, i := range v.list {
@@ -201,6 +233,18 @@ func (p *pool) hashed(v *view, h uint64, usable func(string) bool) int {
 		return -1
 	}
 	return int(v.list[best])
+}
+
+// rendezvousEven is rendezvous hashing among equal weights: then the logarithms
+// of balance.Score do not matter.
+func (p *pool) rendezvousEven(v *view, h uint64, limit float64, usable func(string) bool) int {
+	best, most := -1, uint64(0)
+	for k, name := range v.hashes {
+		if s := balance.Mix(h ^ name); (s > most || best < 0) && p.takes(v, int(v.list[k]), h, limit, usable) {
+			best, most = int(v.list[k]), s
+		}
+	}
+	return best
 }
 
 // bound returns the load per unit of weight that is too much, with bounded

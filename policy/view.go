@@ -22,6 +22,8 @@ type view struct {
 	list    []int32  // members of it that are healthy and have a weight
 	weights []uint32 // of the list, with ramps
 	sum     uint64   // of weights
+	hashes  []uint64 // of the names in the list
+	even    bool     // all weights of the level are equal
 	turns   *balance.Turns
 	shares  balance.Shares
 
@@ -140,8 +142,10 @@ func (p *pool) arrange(v *view) {
 	if v.level < 0 {
 		return
 	}
+	v.even = true
 	for i := p.levels[v.level].from; i < p.levels[v.level].to; i++ {
 		m := &p.members[i]
+		v.even = v.even && (m.weight == 0 || m.weight == p.members[p.levels[v.level].from].weight)
 		if !v.healthy[i] || m.weight == 0 {
 			continue
 		}
@@ -155,7 +159,7 @@ func (p *pool) arrange(v *view) {
 		if p.algorithm.hashes() {
 			w = m.weight // what bounded loads go by
 		}
-		v.list, v.weights = append(v.list, int32(i)), append(v.weights, w)
+		v.list, v.weights, v.hashes = append(v.list, int32(i)), append(v.weights, w), append(v.hashes, m.hash)
 		v.sum += uint64(w)
 	}
 	switch p.algorithm {
@@ -170,7 +174,7 @@ func (p *pool) arrange(v *view) {
 	}
 }
 
-// meanLoad returns the load of the list, at most 20 ms old but for what this
+// totalLoad returns the load of the list, at most 20 ms old but for what this
 // node has added.
 func (p *pool) totalLoad(v *view) int64 {
 	now := p.e.state.now().UnixNano()
