@@ -24,6 +24,7 @@ import (
 	"github.com/shunt-sdn/shunt/agent/control"
 	"github.com/shunt-sdn/shunt/agent/dispatcher"
 	"github.com/shunt-sdn/shunt/agent/guard"
+	apphealth "github.com/shunt-sdn/shunt/agent/health"
 	"github.com/shunt-sdn/shunt/agent/hostaddr"
 	"github.com/shunt-sdn/shunt/agent/peer"
 	"github.com/shunt-sdn/shunt/agent/routing"
@@ -53,6 +54,7 @@ type agent struct {
 	dispatcher *dispatcher.Dispatcher // without the role it dispatches no service, and only hands on
 	control    *control.Client
 	policy     *routing.Table
+	health     *apphealth.Prober
 	telemetry  *telemetry
 
 	mu     sync.RWMutex // guards what follows
@@ -97,6 +99,8 @@ func Run(ctx context.Context, cfg config.Config, version string, log *slog.Logge
 	})
 	a.policy = routing.New(logconf.Of(a.log, "policy"))
 	defer func() { err = errors.Join(err, a.policy.Close()) }()
+	a.health = apphealth.New(apphealth.Options{Changed: a.control.ReportNow, Log: logconf.Of(a.log, "health")})
+	defer a.health.Close()
 	if err := a.makeAttachments(ctx); err != nil {
 		return err
 	}

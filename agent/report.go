@@ -58,6 +58,18 @@ func (a *agent) applications() []*shuntv1.Application {
 	return apps
 }
 
+// addresses are where applications take ordinary connections, by service.
+func (a *agent) addresses() map[string]string {
+	m := make(map[string]string)
+	for _, app := range a.cfg.Applications {
+		m[app.Service] = app.Connect
+		if app.Direct.IsValid() {
+			m[app.Service] = app.Direct.String()
+		}
+	}
+	return m
+}
+
 func (a *agent) hello() *shuntv1.Hello {
 	h := &shuntv1.Hello{
 		Node: a.cfg.Node, Mac: a.mac, TransferEndpoint: a.cfg.Advertise,
@@ -79,6 +91,8 @@ func (a *agent) report() *shuntv1.Report {
 	c := a.dispatcher.Counters()
 	r.RequestsProxied, r.RequestsRefused = c.Proxied, c.Refused
 	a.policy.Report(r)
+	r.Checks = a.health.States()
+	r.Load = uint32(a.server.Sessions())
 	counters, err := a.guard.Counters()
 	if err != nil {
 		a.log.Warn("cannot read the guard's counters", "err", err)

@@ -11,6 +11,7 @@ import (
 	"github.com/shunt-sdn/shunt/agent/attach"
 	"github.com/shunt-sdn/shunt/agent/config"
 	"github.com/shunt-sdn/shunt/agent/dispatcher"
+	apphealth "github.com/shunt-sdn/shunt/agent/health"
 	"github.com/shunt-sdn/shunt/agent/server"
 	"github.com/shunt-sdn/shunt/agent/sockdiag"
 	"github.com/shunt-sdn/shunt/agent/tcprepair"
@@ -172,7 +173,12 @@ func (a *agent) apply(c *shuntv1.NodeConfig) {
 	}
 	a.peers.Set(v.peers)
 	// The policy before the listeners: it has to know every service.
+	before, _ := a.policy.Version()
 	err = errors.Join(err, a.policy.Apply(v.routed(), c.Policy))
+	a.health.Set(apphealth.Checks(a.cfg.Node, a.policy.Model(), c.Services, a.addresses()))
+	if now, problem := a.policy.Version(); now != before || problem != "" {
+		a.control.ReportNow()
+	}
 	for _, at := range a.attached {
 		if l, ok := at.(*attach.Listener); ok {
 			l.RoutesChanged()

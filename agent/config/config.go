@@ -55,7 +55,7 @@ type Config struct {
 }
 
 // Subsystems are the parts of the agent that can have a log level of their own.
-var Subsystems = []string{"dispatcher", "policy", "server", "attach", "control", "peer", "guard", "hostaddr", "metrics", "tracing", "accesslog"}
+var Subsystems = []string{"dispatcher", "policy", "server", "attach", "control", "peer", "guard", "health", "hostaddr", "metrics", "tracing", "accesslog"}
 
 // Application is a local program that answers a service.
 type Application struct {

@@ -43,6 +43,7 @@ type Table struct {
 	mu       sync.Mutex // guards what follows
 	services []Service
 	source   *shuntv1.Policy // that the engine was compiled from
+	model    policy.Model
 	version  uint64
 	problem  string // of a later version, which is not applied
 }
@@ -108,25 +109,28 @@ func (t *Table) compile(services []Service, source *shuntv1.Policy) error {
 	if err != nil {
 		return err
 	}
+	runs := make(map[string][]string, len(services))
 	for _, s := range services {
-		i := slices.IndexFunc(m.Services, func(have policy.Service) bool { return have.Name == s.Name })
-		if i < 0 {
-			i = len(m.Services)
-			m.Services = append(m.Services, policy.Service{Name: s.Name})
-		}
-		if have := &m.Services[i]; len(have.Servers) == 0 {
-			for _, srv := range s.Servers {
-				have.Servers = append(have.Servers, srv.Node)
-			}
+		runs[s.Name] = []string{}
+		for _, srv := range s.Servers {
+			runs[s.Name] = append(runs[s.Name], srv.Node)
 		}
 	}
+	m.Complete(runs)
 	e, err := policy.Compile(&m, t.state)
 	if err != nil {
 		return err
 	}
 	t.engine.Store(e)
-	t.services = services
+	t.services, t.model = services, m
 	return nil
+}
+
+// Model is the policy in force. It must not be changed.
+func (t *Table) Model() policy.Model {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.model
 }
 
 func sameNames(a, b []Service) bool {
