@@ -28,7 +28,7 @@ func (p policies) Explain(r *shuntv1.ExplainRequest) (*shuntv1.ExplainResponse, 
 	if err != nil {
 		return nil, err
 	}
-	engine, err := v.engine()
+	engine, err := v.engine(service)
 	if err != nil {
 		return nil, fmt.Errorf("the stored policy is refused by this version: %w", err)
 	}
@@ -124,8 +124,9 @@ func (v *view) serviceFor(name string, u *url.URL) (string, error) {
 	}}}
 }
 
-// engine compiles the policy with what is known of servers.
-func (v *view) engine() (*policy.Engine, error) {
+// engine compiles the policy with what is known of servers. Whether they are up
+// is seen from one service.
+func (v *view) engine(service string) (*policy.Engine, error) {
 	m, err := policyproto.Check(v.policy.Policy)
 	if err != nil {
 		return nil, err
@@ -135,6 +136,10 @@ func (v *view) engine() (*policy.Engine, error) {
 	for _, n := range v.nodes {
 		nodes[n.Name] = n
 	}
+	observe := func(server string) {
+		reason := unusable(nodes[server], service)
+		state.SetUp(server, reason == "", reason)
+	}
 	for _, s := range v.config.Services {
 		i := slices.IndexFunc(m.Services, func(x policy.Service) bool { return x.Name == s.Name })
 		if i < 0 {
@@ -143,9 +148,12 @@ func (v *view) engine() (*policy.Engine, error) {
 		}
 		m.Services[i].Servers = s.Servers
 		for _, name := range s.Servers {
-			if reason := unusable(nodes[name], s.Name); reason != "" {
-				state.SetUp(name, false, reason)
-			}
+			observe(name)
+		}
+	}
+	for _, pool := range m.Pools {
+		for _, x := range pool.Members {
+			observe(x.Server)
 		}
 	}
 	for _, s := range v.config.Policy.States {

@@ -63,7 +63,7 @@ func apply(ctx context.Context, cmd *cobra.Command, c *operator.Client, d *polic
 		return located(d, err)
 	}
 	for _, w := range r.Warnings {
-		fmt.Fprintln(cmd.ErrOrStderr(), "warning:", w)
+		fmt.Fprintln(cmd.ErrOrStderr(), "warning:", placed(d, w))
 	}
 	printChanges(cmd.OutOrStdout(), r.Changes, how)
 	if !how.wait || how.dryRun {
@@ -88,6 +88,15 @@ func located(d *policyyaml.Document, err error) error {
 		}
 	}
 	return errors.Join(d.Locate(here.Err()), elsewhere.Err())
+}
+
+// placed is a warning with the place of its field, if the files have it.
+func placed(d *policyyaml.Document, warning string) string {
+	path, what, ok := strings.Cut(warning, ": ")
+	if !ok || strings.HasPrefix(path, "stored ") || strings.Contains(path, " ") {
+		return warning
+	}
+	return d.Locate(fault.List{{Path: path, What: what}}).Error()
 }
 
 func printChanges(w io.Writer, changes []*shuntv1.Change, how change) {

@@ -140,11 +140,11 @@ func (c *Client) describePool(ctx context.Context, name string) (Description, er
 	}
 	d.add("policy", text)
 	d.add("members", aligned(func(w io.Writer) {
-		row(w, "SERVER", "HEALTH", "SINCE", "REASON")
+		row(w, "SERVER", "POOL", "HEALTH", "SINCE", "REASON")
 		for _, server := range slices.Sorted(maps.Keys(p.top.states)) {
 			for _, s := range p.top.states[server] {
-				if s.Pool == name {
-					row(w, server, s.Health, word(s.Since), s.Reason)
+				if s.in(name) {
+					row(w, server, s.Pool, s.Health, word(s.Since), s.Reason)
 				}
 			}
 		}

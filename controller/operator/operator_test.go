@@ -103,7 +103,7 @@ func (c controller) ListNodes(context.Context, *shuntv1.ListNodesRequest) (*shun
 		return &shuntv1.ListNodesResponse{}, nil
 	}
 	return &shuntv1.ListNodesResponse{Nodes: []*shuntv1.NodeInfo{
-		{Node: server1(), Sessions: 7, Report: &shuntv1.Report{RequestsProxied: 3, RequestsRefused: 1, Guard: map[string]uint64{"delivered": 9}}},
+		{Node: server1(), Sessions: 7, Report: &shuntv1.Report{RequestsProxied: 3, RequestsRefused: 1, Guard: map[string]uint64{"delivered": 9}, PolicyVersion: 4, PolicyError: "services[0].name: too new"}},
 		{Node: &shuntv1.Node{Name: "dispatcher1"}},
 	}}, nil
 }

@@ -39,8 +39,14 @@ func PrintPolicy(w io.Writer, format string, a Answer) error {
 	return Print(w, format, a)
 }
 
-// fields is a message as JSON with the names of its YAML, and with more at the end.
+// fields is a message as JSON with the names of its YAML, and with more at the
+// end. Its version is a number, and not text as protojson has it.
 func fields(m proto.Message, more ...any) (json.RawMessage, error) {
+	if v, ok := m.(interface{ GetVersion() uint64 }); ok {
+		more = append(more, "version", v.GetVersion())
+		m = proto.Clone(m)
+		m.ProtoReflect().Clear(m.ProtoReflect().Descriptor().Fields().ByName("version"))
+	}
 	text, err := protojson.MarshalOptions{}.Marshal(m)
 	if err != nil {
 		return nil, err
@@ -65,15 +71,15 @@ func fields(m proto.Message, more ...any) (json.RawMessage, error) {
 
 // array encodes a list, which is never null.
 func array[T any](list []T, f func(T) (json.RawMessage, error)) ([]byte, error) {
-	out := []json.RawMessage{}
-	for _, x := range list {
+	parts := make([][]byte, len(list))
+	for i, x := range list {
 		m, err := f(x)
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, m)
+		parts[i] = m
 	}
-	return json.Marshal(out)
+	return append(append([]byte{'['}, bytes.Join(parts, []byte{','})...), ']'), nil
 }
 
 // MarshalJSON has a service's own fields, and under "running" what it is now.
@@ -180,7 +186,7 @@ func (p Pools) healthy(x *shuntv1.Pool) string {
 	healthy, all := 0, 0
 	for _, states := range p.top.states {
 		for _, s := range states {
-			if s.Pool == x.Name {
+			if s.in(x.Name) {
 				all++
 				if s.Health == "healthy" {
 					healthy++
@@ -189,6 +195,11 @@ func (p Pools) healthy(x *shuntv1.Pool) string {
 		}
 	}
 	return fmt.Sprintf("%d/%d", healthy, all)
+}
+
+// in reports whether the state is of a pool, which may be one for each service.
+func (m Member) in(pool string) bool {
+	return m.Pool == pool || strings.HasSuffix(m.Pool, "/"+pool)
 }
 
 func (s Servers) table(w io.Writer) {

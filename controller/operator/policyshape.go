@@ -50,7 +50,7 @@ type (
 	}
 	// Member is the state of a server in a pool.
 	Member struct {
-		Pool   string `json:"pool"`
+		Pool   string `json:"pool"`   // service/pool for a pool without members of its own
 		Health string `json:"health"` // unknown, healthy, unhealthy or ejected
 		Reason string `json:"reason,omitempty"`
 		Since  string `json:"since,omitempty"` // RFC 3339, UTC

@@ -106,10 +106,11 @@ func (h Handoffs) table(w io.Writer) {
 }
 
 func (n Nodes) table(w io.Writer) {
-	row(w, "NODE", "ROLES", "STATE", "MAC", "ADDRESSES", "APPLICATIONS", "SESSIONS", "PROXIED")
+	row(w, "NODE", "ROLES", "STATE", "MAC", "ADDRESSES", "APPLICATIONS", "SESSIONS", "PROXIED", "POLICY")
 	for _, x := range n {
 		apps := each(x.Applications, func(a Application) string { return a.Service + either(a.Ready, "", " (not ready)") })
-		row(w, x.Name, list(x.Roles), either(x.Up, "up", "down"), x.MAC, list(x.Addresses), list(apps), x.Sessions, x.Proxied)
+		row(w, x.Name, list(x.Roles), either(x.Up, "up", "down"), x.MAC, list(x.Addresses), list(apps), x.Sessions, x.Proxied,
+			either(x.PolicyError == "", fmt.Sprint(x.PolicyRevision), fmt.Sprint(x.PolicyRevision, ", refuses a later one")))
 	}
 }
 

@@ -112,6 +112,8 @@ type (
 		Proxied          uint64            `json:"requests_proxied"`
 		Refused          uint64            `json:"requests_refused"`
 		Guard            map[string]uint64 `json:"guard"`
+		PolicyRevision   uint64            `json:"policy_revision"`        // that it applies; 0: none
+		PolicyError      string            `json:"policy_error,omitempty"` // why it does not apply a later one
 	}
 	// Application is what answers a service's requests on a node.
 	Application struct {
@@ -235,6 +237,9 @@ func nodeOf(n *shuntv1.NodeInfo) Node {
 		Proxied:  n.GetReport().GetRequestsProxied(),
 		Refused:  n.GetReport().GetRequestsRefused(),
 		Guard:    guard,
+
+		PolicyRevision: n.GetReport().GetPolicyVersion(),
+		PolicyError:    n.GetReport().GetPolicyError(),
 	}
 }
 
