@@ -79,7 +79,7 @@ func openTelemetry(ctx context.Context, cfg config.Config, version string, log *
 	}
 	defer func() {
 		if err != nil {
-			t.endpoint.Close()
+			err = errors.Join(err, t.close())
 		}
 	}()
 	t.endpoint.Registry().MustRegister(t.counts.all()...)
@@ -101,12 +101,9 @@ func (t *telemetry) close() error {
 }
 
 // writeAccessLog writes until ctx ends, and opens the file anew on SIGHUP and
-// SIGUSR1, as logrotate asks for it.
+// SIGUSR1, as logrotate asks for it. Without a log the signals do nothing: they
+// must not end the agent.
 func (t *telemetry) writeAccessLog(ctx context.Context) error {
-	if t.access == nil {
-		<-ctx.Done()
-		return nil
-	}
 	rotated := make(chan os.Signal, 1)
 	signal.Notify(rotated, unix.SIGHUP, unix.SIGUSR1)
 	defer signal.Stop(rotated)
@@ -124,6 +121,10 @@ func (t *telemetry) writeAccessLog(ctx context.Context) error {
 			}
 		}
 	})
+	if t.access == nil {
+		<-ctx.Done()
+		return nil
+	}
 	return t.access.Run(ctx)
 }
 

@@ -2,8 +2,11 @@
 package prometheus_test
 
 import (
+	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -22,6 +25,46 @@ func promtool(t *testing.T, args ...string) {
 func TestAlertsFireWhenTheyShould(t *testing.T) {
 	promtool(t, "check", "config", "prometheus.yml") // the rules too
 	promtool(t, "test", "rules", "shunt.rules.test.yml")
+}
+
+// TestTheDashboardAsksWhatPrometheusUnderstands has every query of the dashboard
+// parsed, as a rule.
+func TestTheDashboardAsksWhatPrometheusUnderstands(t *testing.T) {
+	b, err := os.ReadFile("../grafana/shunt.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var dashboard struct {
+		Panels []struct {
+			ID      int
+			Title   string
+			Targets []struct{ Expr string }
+			GridPos struct{ X, Y, W, H int }
+		}
+	}
+	if err := json.Unmarshal(b, &dashboard); err != nil {
+		t.Fatal(err)
+	}
+	variables := strings.NewReplacer("$__rate_interval", "5m", "$__range", "1h", "$service", ".*")
+	rules := "groups:\n- name: dashboard\n  rules:\n"
+	ids := make(map[int]string)
+	for _, p := range dashboard.Panels {
+		if ids[p.ID] != "" || p.GridPos.X+p.GridPos.W > 24 {
+			t.Errorf("panel %q: id %d of %q, at %+v", p.Title, p.ID, ids[p.ID], p.GridPos)
+		}
+		ids[p.ID] = p.Title
+		for i, q := range p.Targets {
+			rules += fmt.Sprintf("  - {record: 'panel_%d_%d', expr: %q}\n", p.ID, i, variables.Replace(q.Expr))
+		}
+	}
+	if len(ids) < 20 {
+		t.Errorf("%d panels", len(ids))
+	}
+	file := filepath.Join(t.TempDir(), "dashboard.rules.yml")
+	if err := os.WriteFile(file, []byte(rules), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	promtool(t, "check", "rules", file)
 }
 
 func TestEveryAlertIsExplained(t *testing.T) {
