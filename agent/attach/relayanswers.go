@@ -26,9 +26,7 @@ func (c *conversation) answers() error {
 
 // elsewhere reports that the client is not this goroutine's to write to any more.
 func (c *conversation) elsewhere() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.phase == moved
+	return c.currentPhase() == moved
 }
 
 // follow passes on answer after answer. The error is io.EOF at the FIN.

@@ -18,12 +18,11 @@ import (
 // head is a request's head that is complete and still in the socket's queue.
 type head struct {
 	httphead.Head
-	buf *[]byte
+	octets []byte
+	buf    *[]byte // what they are in; nil: another's
 }
 
-var heads = sync.Pool{New: func() any { b := make([]byte, 4096); return &b }}
-
-func (h *head) octets() []byte { return (*h.buf)[:h.Length] }
+var heads = sync.Pool{New: func() any { b := make([]byte, 2*firstLook); return &b }}
 
 // release gives back the buffer; octets must not be used afterwards.
 func (h *head) release() {
@@ -33,12 +32,21 @@ func (h *head) release() {
 	}
 }
 
-// head waits until a head is complete. One that never will be, or is not valid,
-// is answered; the error is then that of refuse.
-func (c *conversation) head() (h head, err error) {
-	p := headPeeker{max: c.cfg.MaxHead, parser: httphead.NewParser(c.cfg.MaxHead), head: head{buf: heads.Get().(*[]byte)}}
-	if err = c.peek(&p); err == nil {
-		return p.head, nil
+// head waits until the head that begins with b is complete. One that never will
+// be, or is not valid, is answered; the error is then that of refuse.
+func (c *conversation) head(b []byte) (h head, err error) {
+	c.parser.Reset()
+	var done bool
+	if h.Head, done, err = c.parser.Parse(b); done {
+		h.octets = b[:h.Length]
+		return h, nil
+	}
+	p := headPeeker{max: c.cfg.MaxHead, parser: c.parser, head: head{buf: heads.Get().(*[]byte)}}
+	if err == nil {
+		if err = c.peek(&p); err == nil {
+			p.octets = (*p.buf)[:p.Length]
+			return p.head, nil
+		}
 	}
 	p.release()
 	var refusal *httphead.Error

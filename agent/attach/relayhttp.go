@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/shunt-sdn/shunt/agent/httphead"
 	"github.com/shunt-sdn/shunt/internal/httpframe"
 )
 
@@ -38,6 +39,7 @@ type conversation struct {
 	log  *slog.Logger
 
 	fromClient, fromBackend *socket
+	parser                  *httphead.Parser
 
 	changed chan struct{} // says that phase changed; capacity 1
 
@@ -49,7 +51,8 @@ type conversation struct {
 
 // relayHTTP relays the requests of a connection until it ends or moves.
 func relayHTTP(ctx context.Context, client, backend *net.TCPConn, cfg *RelayConfig, m Meta, log *slog.Logger) (Stats, error) {
-	c := &conversation{relay: newRelayOf(client, backend, cfg.Timeouts), cfg: cfg, meta: m, ctx: ctx, log: log, changed: make(chan struct{}, 1)}
+	c := &conversation{relay: newRelayOf(client, backend, cfg.Timeouts), cfg: cfg, meta: m, ctx: ctx, log: log, changed: make(chan struct{}, 1),
+		parser: httphead.NewParser(cfg.MaxHead)}
 	var err error
 	if c.fromClient, err = newSocket(client); err == nil {
 		c.fromBackend, err = newSocket(backend)
@@ -112,14 +115,17 @@ func (c *conversation) begin(m httpframe.Method) bool {
 // always ends, and says so.
 func (c *conversation) turn() phase {
 	for {
-		c.mu.Lock()
-		p := c.phase
-		c.mu.Unlock()
-		if p != answering {
+		if p := c.currentPhase(); p != answering {
 			return p
 		}
 		<-c.changed
 	}
+}
+
+func (c *conversation) currentPhase() phase {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.phase
 }
 
 // receive is the socket's, and obeys the limits for idle sessions.

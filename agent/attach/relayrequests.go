@@ -17,15 +17,18 @@ import (
 // to say about that still reaches the client.
 var errApplicationGone = errors.New("the application takes no more")
 
+// firstLook is how much of a request is looked at first; most heads are shorter.
+const firstLook = 4 << 10
+
 // requests passes on what the client sends, until its FIN.
 func (c *conversation) requests() error {
 	for first := true; ; first = false {
 		// The client's FIN or RST is noticed while an answer is under way.
-		_, err := c.receive(c.fromClient, 1, true)
-		c.fromClient.release()
+		b, err := c.receive(c.fromClient, firstLook, true)
 		if err == nil {
-			err = c.request(first)
+			err = c.request(b, first)
 		}
+		c.fromClient.release()
 		switch {
 		case err == nil:
 		case err == errMoved:
@@ -43,18 +46,25 @@ func (c *conversation) requests() error {
 
 var errMoved = errors.New("the connection moved")
 
-// request passes on one request, of which something is there. It returns io.EOF at
-// the client's FIN, errMoved, or errApplicationGone.
-func (c *conversation) request(first bool) error {
-	switch c.turn() {
+// request passes on one request, which begins with b; more of it may be there.
+// It returns io.EOF at the client's FIN, errMoved, or errApplicationGone.
+func (c *conversation) request(b []byte, first bool) error {
+	p := c.currentPhase()
+	if p == answering { // which can take long
+		b = nil
+		c.fromClient.release()
+		p = c.turn()
+	}
+	switch p {
 	case tunnel:
+		c.fromClient.release()
 		return c.tunnel()
 	case over:
 		return c.drain(true)
 	case lost:
 		return c.drain(false)
 	}
-	h, err := c.head()
+	h, err := c.head(b)
 	if err != nil {
 		return err
 	}
@@ -66,10 +76,10 @@ func (c *conversation) request(first bool) error {
 	}
 	var m httpframe.Message
 	m.Request()
-	if _, err := m.Feed(h.octets()); err != nil || !m.HeadDone() {
+	if _, err := m.Feed(h.octets); err != nil || !m.HeadDone() {
 		return c.refuse(&httphead.Error{Status: http.StatusBadRequest, Reason: "the request's framing is not valid"})
 	}
-	out := h.octets()
+	out := h.octets
 	if c.cfg.Forwarded != ForwardedOff {
 		if out, err = c.cfg.Forwarded.rewrite(make([]byte, 0, len(out)+128), out, c.meta.Client.Addr()); err != nil {
 			return c.refuse(&httphead.Error{Status: http.StatusBadRequest, Reason: err.Error()})
