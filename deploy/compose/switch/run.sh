@@ -14,19 +14,13 @@ ovsdb-server "$db" --remote="punix:$OVS_RUNDIR/db.sock" -vsyslog:off -vfile:off 
 
 # Before the switch starts, because userspace TSO is read once. With it, veth
 # ends keep their offloads.
-for port in "$@"; do
-    ports="${ports-} -- add-port br0 $port -- set Port $port qos=@noop"
-done
-# shellcheck disable=SC2086 # words of one command
 ovs-vsctl --no-wait --timeout=10 -- init \
     -- set Open_vSwitch . other_config:userspace-tso-enable=true \
     -- add-br br0 \
     -- set Bridge br0 datapath_type=netdev fail_mode=secure \
         other_config:datapath-id=0000000000000001 other_config:disable-in-band=true \
-    -- --id=@noop create QoS type=linux-noop \
-    ${ports-} \
     -- set-ssl /etc/shunt-tls/key.pem /etc/shunt-tls/cert.pem /etc/shunt-tls/ca.pem \
     -- set-controller br0 "ssl:$controller" \
     -- set Controller br0 connection_mode=out-of-band max_backoff=1000 inactivity_probe=5000
 
-exec ovs-vswitchd "unix:$OVS_RUNDIR/db.sock" -vsyslog:off -vfile:off -vconsole:info --pidfile
+exec wire ports br0 "$@" -- ovs-vswitchd "unix:$OVS_RUNDIR/db.sock" -vsyslog:off -vfile:off -vconsole:info --pidfile

@@ -31,7 +31,7 @@ func main() {
 		SilenceErrors: true,
 	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	root.AddCommand(newPanelCommand(log), newNodeCommand(log), newCheckCommand(), newContentCommand())
+	root.AddCommand(newPanelCommand(log), newPortsCommand(log), newNodeCommand(log), newCheckCommand(), newContentCommand())
 	if err := root.ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "wire:", err)
 		os.Exit(1)
