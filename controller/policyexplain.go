@@ -156,7 +156,11 @@ func (v *view) engine(service string) (*policy.Engine, error) {
 			observe(x.Server)
 		}
 	}
+	ejected := ejections(poolKeys(v.policy.Policy), v.nodes)
 	for _, s := range v.config.Policy.States {
+		if x := ejected[memberOf(s)]; x != nil && 2*len(x.by) < x.all {
+			continue // most dispatchers would choose it
+		}
 		state.SetHealth(s.Pool, s.Server, healthOf(s.Health), s.Reason)
 		if s.Pool == "" {
 			state.SetLoad(s.Server, int(s.Load))

@@ -87,10 +87,9 @@ func serverStates(p *shuntv1.Policy, nodes []registry.Node, before []*shuntv1.Se
 			}
 		}
 	}
-	for m, s := range ejections(pools, nodes) {
-		if known := states[m]; known.GetHealth() != shuntv1.HealthState_HEALTH_STATE_UNHEALTHY {
-			s.Load = known.GetLoad()
-			states[m] = s
+	for m, x := range ejections(pools, nodes) {
+		if states[m].GetHealth() != shuntv1.HealthState_HEALTH_STATE_UNHEALTHY {
+			states[m] = x.state
 		}
 	}
 	out := make([]*shuntv1.ServerState, 0, len(states))
@@ -130,13 +129,19 @@ func decided(m member, checks []*shuntv1.ServerState, old *shuntv1.ServerState) 
 // would ever end.
 const toldBy = "ejected by "
 
-// ejections are the members that dispatchers have ejected: at least half of
-// those that are connected, so that one with a bad link does not decide for
-// all. Each dispatcher heeds its own ejections anyway.
-func ejections(pools map[string]*shuntv1.Pool, nodes []registry.Node) map[member]*shuntv1.ServerState {
+// ejection is a member that dispatchers have ejected.
+type ejection struct {
+	state *shuntv1.ServerState
+	by    []string // dispatchers
+	all   int      // connected dispatchers
+}
+
+// ejections are the members that any connected dispatcher has ejected. It is
+// for operators to see: each dispatcher heeds what it found out itself, so that
+// one with a bad link does not decide for all.
+func ejections(pools map[string]*shuntv1.Pool, nodes []registry.Node) map[member]*ejection {
 	dispatchers := 0
-	by := make(map[member][]string)
-	first := make(map[member]*shuntv1.ServerState)
+	out := make(map[member]*ejection)
 	for _, n := range nodes {
 		if !n.Up || !n.Has(shuntv1.Role_ROLE_DISPATCHER) {
 			continue
@@ -144,24 +149,25 @@ func ejections(pools map[string]*shuntv1.Pool, nodes []registry.Node) map[member
 		dispatchers++
 		for _, e := range n.Report.GetEjections() {
 			m := memberOf(e)
-			if pools[m.pool].GetEjection() == nil || strings.HasPrefix(e.Reason, toldBy) || slices.Contains(by[m], n.Name) {
+			if pools[m.pool].GetEjection() == nil || strings.HasPrefix(e.Reason, toldBy) {
 				continue
 			}
-			by[m] = append(by[m], n.Name)
-			if s := first[m]; s == nil || e.SinceUnixNano < s.SinceUnixNano {
-				first[m] = e
+			x := out[m]
+			if x == nil {
+				x = &ejection{state: e}
+				out[m] = x
+			}
+			if x.by = append(x.by, n.Name); e.SinceUnixNano < x.state.SinceUnixNano {
+				x.state = e
 			}
 		}
 	}
-	out := make(map[member]*shuntv1.ServerState)
-	for m, names := range by {
-		if 2*len(names) < dispatchers {
-			continue
-		}
-		out[m] = &shuntv1.ServerState{
+	for m, x := range out {
+		x.all = dispatchers
+		x.state = &shuntv1.ServerState{
 			Server: m.server, Pool: m.pool, Health: shuntv1.HealthState_HEALTH_STATE_EJECTED,
-			Reason:        fmt.Sprintf(toldBy+"%s: %s", strings.Join(names, ", "), first[m].Reason),
-			SinceUnixNano: first[m].SinceUnixNano,
+			Reason:        fmt.Sprintf(toldBy+"%s (%d of %d): %s", strings.Join(x.by, ", "), len(x.by), dispatchers, x.state.Reason),
+			SinceUnixNano: x.state.SinceUnixNano,
 		}
 	}
 	return out
