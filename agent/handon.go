@@ -16,8 +16,11 @@ import (
 // The agent is the attach.Router of its applications: each further request of a
 // connection falls under the policy like a first one.
 
-// PerRequest implements attach.Router.
-func (a *agent) PerRequest(service string) bool { return a.policy.PerRequest(service) }
+// PerRequest implements attach.Router. On a server that is drained every further
+// request is looked at, so that it goes elsewhere.
+func (a *agent) PerRequest(service string) bool {
+	return a.policy.PerRequest(service) || a.policy.Draining(a.cfg.Node)
+}
 
 // Route implements attach.Router. A request that this server may answer stays;
 // another goes to the server that the policy names. One that the dispatcher has
