@@ -87,7 +87,11 @@ var realServers = map[string]realServer{
 	"python": {
 		program: "python3", remedy: debian + "python3", env: []string{"PYTHONUNBUFFERED=1"}, ownLog: true,
 		args: func(s site) []string {
-			return []string{"-m", "http.server", s.Port(), "--bind", s.Wildcard(), "--directory", s.Root}
+			anywhere := "0.0.0.0" // it looks up the name of any other address, and nobody answers
+			if len(s.Listen) > 1 {
+				anywhere = "::"
+			}
+			return []string{"-m", "http.server", s.Port(), "--bind", anywhere, "--directory", s.Root}
 		},
 	},
 	"node": {
