@@ -115,7 +115,7 @@ func Run(ctx context.Context, cfg config.Config, version string, log *slog.Logge
 	})
 	a.dispatcher = dispatcher.New(dispatcher.Options{
 		Node: cfg.Node, Instance: a.instance, Guard: a.guard, Controller: watched, Peers: a.peers,
-		Local: a.attached, Policy: a.policy, Log: logconf.Of(a.log, "dispatcher"),
+		Local: a.attached, Policy: a.policy, Log: logconf.Of(a.log, "dispatcher"), Observe: a.telemetry.seen,
 	})
 	a.telemetry.endpoint.Registry().MustRegister(collector{a})
 	if err := a.serve(ctx, serverCreds, watcher); err != nil {

@@ -25,6 +25,7 @@ type counts struct {
 	imports        *prometheus.CounterVec
 	importTime     *prometheus.HistogramVec
 	attachFailures *prometheus.CounterVec
+	refused        *prometheus.CounterVec
 
 	own []string // services that applications of this node answer
 }
@@ -44,6 +45,7 @@ func newCounts(cfg config.Config) *counts {
 		imports:        counter("imports_total", "Sessions that other nodes handed to this one.", "service", "outcome"),
 		importTime:     histogram("import_duration_seconds", "Imports, from the message to the answer.", "service"),
 		attachFailures: counter("attach_failures_total", "Imports that the application did not take.", "service"),
+		refused:        counter("requests_refused_total", "Requests that were answered with an error.", "service", "status"),
 	}
 	// Series of what may happen are there from the start, so that the first
 	// failure is an increase.
@@ -64,7 +66,7 @@ const (
 )
 
 func (c *counts) all() []prometheus.Collector {
-	return []prometheus.Collector{c.handoffs, c.handoffTime, c.stepTime, c.imports, c.importTime, c.attachFailures}
+	return []prometheus.Collector{c.handoffs, c.handoffTime, c.stepTime, c.imports, c.importTime, c.attachFailures, c.refused}
 }
 
 // steps of a hand-off, as common.proto names them.
@@ -121,7 +123,6 @@ var (
 	descControl   = desc("controller_up", "1 while the stream to the controller is up.")
 	descConfig    = desc("config_version", "Version of the cluster's configuration that is applied; 0: none yet.")
 	descProxied   = desc("requests_proxied_total", "Requests that were proxied because no hand-off was possible.")
-	descRefused   = desc("requests_refused_total", "Requests that were answered with an error.")
 	descSessions  = desc("sessions", "Sessions whose socket is on this node: imported from elsewhere, or at home and with the dispatcher, proxied, or with a local application.", "service", "place")
 	descSockets   = desc("session_sockets", "Session sockets on this node by TCP state.", "state")
 	descLinkUp    = desc("link_up", "1 while hand-offs can be sent to the server's agent.", "peer")
@@ -135,7 +136,7 @@ var (
 
 // Describe implements prometheus.Collector.
 func (c collector) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descInfo, descControl, descConfig, descProxied, descRefused, descSessions, descSockets,
+	for _, d := range []*prometheus.Desc{descInfo, descControl, descConfig, descProxied, descSessions, descSockets,
 		descLinkUp, descLinkRTT, descLinkClock, descApp, descGuard, descLines, descLost} {
 		out <- d
 	}
@@ -160,7 +161,6 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	gauge(descConfig, float64(a.telemetry.version.Load()))
 	report := a.report()
 	counter(descProxied, report.RequestsProxied)
-	counter(descRefused, report.RequestsRefused)
 	for decision, n := range report.Guard {
 		counter(descGuard, n, decision)
 	}

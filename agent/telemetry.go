@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,6 +20,7 @@ import (
 	"github.com/shunt-sdn/shunt/agent/accesslog"
 	"github.com/shunt-sdn/shunt/agent/config"
 	"github.com/shunt-sdn/shunt/agent/control"
+	"github.com/shunt-sdn/shunt/agent/dispatcher"
 	"github.com/shunt-sdn/shunt/agent/httphead"
 	"github.com/shunt-sdn/shunt/internal/logconf"
 	"github.com/shunt-sdn/shunt/internal/metrics"
@@ -232,6 +234,30 @@ func (t *telemetry) recorded(h *shuntv1.Handoff) {
 	if t.access != nil && h.Outcome != shuntv1.Outcome_OUTCOME_ROLLED_BACK {
 		t.access.Write(o.finished(h))
 	}
+}
+
+// seen takes a request that was not handed off.
+func (t *telemetry) seen(r dispatcher.Request) {
+	if r.How == dispatcher.Refused {
+		t.counts.refused.WithLabelValues(r.Service, strconv.Itoa(r.Status)).Inc()
+	}
+	if t.access == nil {
+		return
+	}
+	e := accesslog.Entry{
+		Time: r.At, Client: r.Client, VIP: r.VIP, Service: r.Service, Server: r.Server, Status: r.Status, Octets: -1, Attempts: r.Attempts,
+		Method: r.Head.Method, Target: r.Head.Target, Proto: r.Head.Proto, Host: r.Head.Host,
+		Path: map[dispatcher.How]accesslog.Path{dispatcher.Proxied: accesslog.Proxied, dispatcher.Local: accesslog.Local, dispatcher.Refused: accesslog.Refused}[r.How],
+	}
+	if r.Head.Method != "" {
+		e.Referer, e.Agent = r.Head.Get("Referer"), r.Head.Get("User-Agent")
+	}
+	if before := t.earlier(route{r.Client, r.Local}, r.At); before != nil {
+		e.Trace = before.span.TraceID()
+	} else if c, ok := tracing.Parse(r.Head.Get("Traceparent")); ok {
+		e.Trace = c.TraceID()
+	}
+	t.access.Write(e)
 }
 
 // finished is the request's line.

@@ -46,6 +46,9 @@ type Options struct {
 	// Policy decides where requests go; it knows every service that is Set.
 	Policy *routing.Table
 	Log    *slog.Logger
+	// Observe, if not nil, is told of requests that were not handed off. It must
+	// not block.
+	Observe func(Request)
 }
 
 // A Server is a node that may answer a service.

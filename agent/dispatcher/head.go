@@ -108,6 +108,7 @@ func halfClosed(fd int) bool {
 // closing with unread bytes would reset the connection under it.
 func (s *session) refuse(e *httphead.Error) {
 	s.d.refused.Add(1)
+	s.tell(Refused, "", e.Status)
 	s.d.o.Log.Info("refused a request", "client", s.client, "service", s.service.Name, "status", e.Status, "reason", e.Reason)
 	s.answer(e.Response())
 }

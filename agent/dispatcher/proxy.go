@@ -39,6 +39,7 @@ func (s *session) proxy() (migration.Event, bool) {
 		}
 		s.proxiedTo.Store(&name)
 		s.d.proxied.Add(1)
+		s.tell(Proxied, name, 0)
 		s.d.o.Policy.Count(s.rule.Service, s.rule.Name, routing.Proxied)
 		s.d.o.Policy.CountServer(name, false)
 		if _, err := attach.Relay(s.d.ctx, s.conn, backend); err != nil {

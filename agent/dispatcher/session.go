@@ -232,6 +232,7 @@ func (s *session) choose() (migration.Event, bool) {
 			return s.choose()
 		}
 		s.observe(choice, "")
+		s.tell(Local, name, 0)
 		return migration.AttachedHere, true
 	}
 	s.begin(begun, byName[name])

@@ -321,6 +321,20 @@ func (x *observed) accessLog(t *testing.T) {
 	if s, ok := e["server"].(string); !ok || !strings.HasPrefix(s, "server") {
 		t.Errorf("server %v", e["server"])
 	}
+	bad, err := x.Dial("client1")(t.Context(), "tcp", net.JoinHostPort(x.Service().VIPs()[0].String(), fmt.Sprint(x.Service().Port)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprint(bad, "GET / HTTP/1.1\r\n\r\n")
+	io.Copy(io.Discard, bad)
+	bad.Close()
+	x.await(10*time.Second, func() string {
+		b, _ := os.ReadFile(x.access)
+		if !strings.Contains(string(b), `"path":"refused","status":400`) {
+			return fmt.Sprintf("no line of a refused request in %q", b)
+		}
+		return ""
+	})
 	if err := os.Rename(x.access, x.access+".1"); err != nil {
 		t.Fatal(err)
 	}
@@ -404,7 +418,7 @@ func (x *observed) metrics(t *testing.T) {
 	_, page := x.get("dispatcher1", "/metrics")
 	for _, want := range []string{
 		`shunt_agent_handoffs_total{outcome="completed",service="web",target="server1"}`, `shunt_agent_handoff_step_duration_seconds_count{step="dump"}`,
-		`shunt_agent_controller_up 1`, `shunt_agent_guard_packets_total{decision="diverted"}`, `shunt_agent_access_log_lines_dropped_total 0`,
+		`shunt_agent_requests_refused_total{service="web",status="400"} 1`, `shunt_agent_controller_up 1`, `shunt_agent_guard_packets_total{decision="diverted"}`, `shunt_agent_access_log_lines_dropped_total 0`,
 		`shunt_build_info{component="agent",`, `shunt_agent_info{interface=`,
 	} {
 		if !strings.Contains(page, want) {
