@@ -146,30 +146,62 @@ func TestClientsSeeWhatTheyWouldSeeFromTheServerItself(t *testing.T) {
 		t.Run(o.Attach, func(t *testing.T) {
 			c := up(t, o)
 			vip := netip.AddrPortFrom(c.Service().VIP, c.Service().Port)
-			for _, hc := range httpCases() {
-				t.Run(hc.name, func(t *testing.T) {
-					c := &cluster{Lab: c.Lab, t: t, operator: c.operator}
-					want, wantEnd := c.converse(c.server1(), hc.talk)
-					got, end := c.converse(vip, hc.talk)
-					if !hc.rude && (end != "FIN" || wantEnd != "FIN") {
-						t.Errorf("the connection ends by %s, that to the server itself by %s", end, wantEnd)
-					}
-					if hc.refused {
-						got, want = refusal.ReplaceAllString(got, "$1"), refusal.ReplaceAllString(want, "$1")
-					}
-					if got == want {
-						return
-					}
-					// A server that resets may take octets with it.
-					if hc.rude && (strings.HasPrefix(got, want) || strings.HasPrefix(want, got)) {
-						return
-					}
-					t.Errorf("the client reads (then %s)\n%s\nand from the server itself (then %s)\n%s", end, excerpt(got), wantEnd, excerpt(want))
-				})
-			}
+			c.compare("one server a connection", vip)
 			c.refusals(vip)
 			c.abandons(vip)
 			c.webSocket(vip)
+			// Again, with connections that move from request to request.
+			c.apply(byPath)
+			before := c.status()
+			c.compare("servers by path", vip)
+			after := c.status()
+			if moves := after.HandoffsCompleted - before.HandoffsCompleted; moves < 200 {
+				t.Errorf("%d hand-offs: connections did not move between requests", moves)
+			}
+			if after.HandoffsFailed != before.HandoffsFailed {
+				t.Errorf("%d hand-offs failed", after.HandoffsFailed-before.HandoffsFailed)
+			}
+			c.abandons(vip)
+		})
+	}
+}
+
+// byPath spreads the paths of the cases over servers, so that requests of one
+// connection belong to different ones.
+const byPath = `
+services:
+- name: web
+  routes:
+  - {name: bytes, match: {paths: [{prefix: /bytes}, {prefix: /sse}]}, pool: one}
+  - {name: echo, match: {paths: [{prefix: /echo}, {prefix: /trailers}, {prefix: /ws}]}, pool: two}
+  - {name: others, pool: three}
+pools:
+- {name: one, members: [{server: server1}]}
+- {name: two, members: [{server: server2}]}
+- {name: three, members: [{server: server3}]}
+`
+
+// compare runs every case against a server itself and through the service.
+func (c *cluster) compare(how string, vip netip.AddrPort) {
+	for _, hc := range httpCases() {
+		c.t.Run(how+": "+hc.name, func(t *testing.T) {
+			c := &cluster{Lab: c.Lab, t: t, operator: c.operator}
+			want, wantEnd := c.converse(c.server1(), hc.talk)
+			got, end := c.converse(vip, hc.talk)
+			if !hc.rude && (end != "FIN" || wantEnd != "FIN") {
+				t.Errorf("the connection ends by %s, that to the server itself by %s", end, wantEnd)
+			}
+			if hc.refused {
+				got, want = refusal.ReplaceAllString(got, "$1"), refusal.ReplaceAllString(want, "$1")
+			}
+			if got == want {
+				return
+			}
+			// A server that resets may take octets with it.
+			if hc.rude && (strings.HasPrefix(got, want) || strings.HasPrefix(want, got)) {
+				return
+			}
+			t.Errorf("the client reads (then %s)\n%s\nand from the server itself (then %s)\n%s", end, excerpt(got), wantEnd, excerpt(want))
 		})
 	}
 }
