@@ -57,9 +57,10 @@ func (b *builder) flow(table uint8, prio uint16, m openflow.Match, next uint8, a
 }
 
 // misses adds the explicit drop to every table in use, or, for tables that only
-// pick packets out of the stream, the way on.
+// pick packets out of the stream, the way on. The first table has none: what
+// comes in by ports that are not Shunt's is a matter of others' flows, and where
+// there are none OpenFlow 1.3 drops it.
 func (b *builder) misses() {
-	b.flow(TablePorts, prioMiss, nil, 0)
 	for i := range b.Interfaces {
 		b.flow(b.table(i), prioMiss, nil, 0)
 	}

@@ -18,6 +18,10 @@ const (
 	TableProbe      uint8 = 200 // what the switch can do is tried out here
 )
 
+// PriorityPort is the priority of the flows in TablePorts, which claim the ports
+// of interfaces.
+const PriorityPort = 100
+
 // MaxInterfaces is how many interfaces a switch can have.
 const MaxInterfaces = 90
 
@@ -40,7 +44,7 @@ const (
 
 // Priorities in the other tables.
 const (
-	prioPort         = 100
+	prioPort         = PriorityPort
 	prioSYN          = 400
 	prioService      = 300
 	prioSession      = 200 // steering of one session
