@@ -41,7 +41,7 @@ func (r *Report) checkCertificate(files tlsconf.Files, names []string, now time.
 	r.checkDates(files.Cert, leaf, now)
 	if missing := missingNames(leaf, names); len(missing) > 0 {
 		r.fail("certificate-name", files.Cert, "make one whose subject alternative names have it too", "the certificate is not for %s", strings.Join(missing, ", "))
-	} else {
+	} else if len(names) > 0 {
 		r.ok("certificate-name", files.Cert, "for %s", strings.Join(names, ", "))
 	}
 	intermediates := x509.NewCertPool()

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"net/netip"
 	"os"
 	"time"
 
@@ -52,8 +51,7 @@ func CheckController(ctx context.Context, o ControllerOptions) Report {
 	return r
 }
 
-// checkPoolsOf looks for services and interfaces whose addresses are pools' on
-// this host's own networks.
+// checkPoolsOf holds the size of the pools against the number of services.
 func (r *Report) checkPoolsOf(cfg config.Config) {
 	capacity := 0
 	for _, p := range cfg.Pools {
@@ -84,10 +82,4 @@ func running(ctx context.Context, cfg config.Config) (operator.Status, error) {
 	}
 	defer c.Close()
 	return c.Status(ctx)
-}
-
-// poolsOf is for a node that is checked with its controller's file at hand.
-func poolsOf(file string) ([]netip.Prefix, error) {
-	cfg, err := config.Load(file)
-	return cfg.Pools, err
 }

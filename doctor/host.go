@@ -35,7 +35,7 @@ func (r *Report) checkSysctls(iface string, dispatcher bool) {
 	if dispatcher {
 		// The negotiation of ECN is not carried: see agent/tcprepair.
 		if n := number("net/ipv4/tcp_ecn", 0); n != 0 {
-			r.fail("tcp-ecn", "", "sysctl -w net.ipv4.tcp_ecn=0", "net.ipv4.tcp_ecn is %d: a connection that negotiated ECN would not echo congestion marks after its move", n)
+			r.warn("tcp-ecn", "", "sysctl -w net.ipv4.tcp_ecn=0", "net.ipv4.tcp_ecn is %d: a connection that negotiated ECN would not echo congestion marks after its move", n)
 		} else {
 			r.ok("tcp-ecn", "", "connections are accepted without ECN")
 		}

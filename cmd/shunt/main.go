@@ -69,7 +69,7 @@ func newRootCommand() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(newControllerCommand(), newAgentCommand(), newSwitchsimCommand(), newLabCommand(), newManCommand())
+	root.AddCommand(newControllerCommand(), newAgentCommand(), newSwitchsimCommand(), newLabCommand(), newDoctorCommand(), newManCommand())
 	root.AddCommand(newOperatorCommands()...)
 	root.AddCommand(newPolicyCommands()...)
 	return root
