@@ -62,7 +62,7 @@ func holds(s sockdiag.Socket) bool {
 // socketEvent handles the kernel's announcements.
 func (a *agent) socketEvent(e sockdiag.Event) {
 	if !e.Overrun {
-		a.server.SocketGone(e.Cookie)
+		a.server.SocketGone(e.Cookie, e.Counts.Acked)
 		return
 	}
 	a.log.Warn("the kernel dropped announcements of ended sockets; listing them instead")
@@ -138,6 +138,7 @@ func (a *agent) release(r *shuntv1.Release) {
 	switch {
 	case err != nil:
 	case r.Id != "":
+		a.dispatcher.Ended(r.Id, r.Octets, time.Duration(r.LivedUs)*time.Microsecond)
 		err = a.guard.Release(client, local, dispatcher.Owner(r.Id))
 	case r.Owner != 0:
 		err = a.guard.Release(client, local, r.Owner)

@@ -122,6 +122,7 @@ func (a *agent) Ended(m *shuntv1.Ended, e api.Ends) {
 	a.c.mu.Lock()
 	defer a.c.mu.Unlock()
 	s.Node, s.ID, s.Origin = a.name, m.Id, m.Origin
+	s.Octets, s.Lived = m.Octets, time.Duration(m.LivedUs)*time.Microsecond
 	a.c.perform(a.c.sessions.Ended(time.Now(), s), nil)
 }
 

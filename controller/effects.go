@@ -33,7 +33,8 @@ func (c *cluster) perform(effects []registry.Effect, done func(error)) {
 			c.switches.End(s.Client, s.VIP)
 		case registry.Release:
 			c.links.post(s.Home, s.Key(), &shuntv1.AttachResponse{Message: &shuntv1.AttachResponse_Release{
-				Release: &shuntv1.Release{Session: shuntv1.SessionOf(s.Client, s.Local), Id: s.Origin, Lost: e.Lost},
+				Release: &shuntv1.Release{Session: shuntv1.SessionOf(s.Client, s.Local), Id: s.Origin, Lost: e.Lost,
+					Octets: s.Octets, LivedUs: uint64(s.Lived.Microseconds())},
 			}})
 		case registry.Query:
 			now := time.Now()

@@ -38,3 +38,7 @@ func (r *Rule) ForDispatcher() bool {
 	}
 	return false
 }
+
+// Learns tells whether the rule's mode is auto: whether Learn has a use for what
+// requests have cost.
+func (r *Rule) Learns() bool { return r.mode == Auto }

@@ -97,6 +97,7 @@ type Dispatcher struct {
 	sessions  map[*session]chan struct{} // closed when the session is left
 	present   map[ends]*session
 	moving    map[ends]int // hand-offs that the controller may not know of yet
+	learning  map[string]learning
 }
 
 // ends of a session.
@@ -106,7 +107,7 @@ type ends struct{ client, local netip.AddrPort }
 func New(o Options) *Dispatcher {
 	ctx, cancel := context.WithCancel(context.Background())
 	return &Dispatcher{o: o, ctx: ctx, cancel: cancel,
-		listeners: make(map[netip.AddrPort]*listener), sessions: make(map[*session]chan struct{}), present: make(map[ends]*session), moving: make(map[ends]int)}
+		listeners: make(map[netip.AddrPort]*listener), sessions: make(map[*session]chan struct{}), present: make(map[ends]*session), learning: make(map[string]learning), moving: make(map[ends]int)}
 }
 
 // service is one configured service behind one virtual IP, and the state that outlives a change.

@@ -73,6 +73,7 @@ type held struct {
 	hop    uint32 // how many came after that
 	cookie uint64 // tells the sockets of a session apart: tuples are used again
 	since  time.Time
+	acked  uint64      // octets that the client has acknowledged that the socket did not send
 	steer  *time.Timer // until it is steered; nil: somebody else does it, or did
 	moving bool        // it is being handed on: see Depart
 	gone   bool        // while moving: its socket is destroyed
@@ -203,7 +204,7 @@ func (s *Server) take(m *shuntv1.Import, v *verdict, r *shuntv1.ImportResult) er
 		return errors.Join(err, tcprepair.CloseSilently(fd))
 	}
 	key := session{state.Remote, state.Local}
-	h := &held{id: m.Id, origin: cmp.Or(m.Origin, m.Id), hop: m.Hop, cookie: cookie, since: begun}
+	h := &held{id: m.Id, origin: cmp.Or(m.Origin, m.Id), hop: m.Hop, cookie: cookie, since: begun, acked: acked}
 	s.mu.Lock()
 	s.put(key, h)
 	s.mu.Unlock()
@@ -275,7 +276,8 @@ func vip(m *shuntv1.Import) netip.AddrPort {
 
 // SocketGone handles the kernel's word that a socket was destroyed. It is known
 // by its cookie: one that was reset has lost its remote end by then.
-func (s *Server) SocketGone(cookie uint64) {
+// acked is what its client had acknowledged, octets; 0: not known.
+func (s *Server) SocketGone(cookie, acked uint64) {
 	s.mu.Lock()
 	key, ok := s.byCookie[cookie]
 	var h *held
@@ -288,7 +290,11 @@ func (s *Server) SocketGone(cookie uint64) {
 	}
 	s.mu.Unlock()
 	if ok {
-		s.o.Ended(ended(key, h))
+		m := ended(key, h)
+		if acked > 0 && h.id != "" {
+			m.Octets, m.LivedUs = acked-min(acked, h.acked), uint64(time.Since(h.since).Microseconds())
+		}
+		s.o.Ended(m)
 	}
 }
 

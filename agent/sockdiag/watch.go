@@ -27,6 +27,7 @@ type Event struct {
 	Local, Remote netip.AddrPort
 	State         uint8  // the last: usually Close
 	Cookie        uint64 // Socket.Cookie
+	Counts        Counts // zero if the kernel does not say
 
 	// Overrun: events were lost, because they came faster than they were
 	// taken. All other fields are zero. List again.
@@ -101,7 +102,11 @@ func (w *Watcher) Run(ctx context.Context, holds func(netip.Addr) bool, f func(E
 				return fmt.Errorf("watch the ends of TCP sockets: %w", err)
 			}
 			if holds(s.Local.Addr()) {
-				f(Event{Local: s.Local, Remote: s.Remote, State: s.State, Cookie: s.Cookie})
+				e := Event{Local: s.Local, Remote: s.Remote, State: s.State, Cookie: s.Cookie}
+				if counts, _, err := parseCounts(m.Data); err == nil {
+					e.Counts = counts
+				}
+				f(e)
 			}
 		}
 	}

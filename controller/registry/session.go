@@ -27,6 +27,9 @@ type Session struct {
 	// ClientSeq and ClientAck are what a segment of the client carries next; 0
 	// for a session that was found.
 	ClientSeq, ClientAck uint32
+	// Octets and Lived are what its last node says of it at its end.
+	Octets uint64
+	Lived  time.Duration
 }
 
 // Key returns the session's key.

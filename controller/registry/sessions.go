@@ -153,6 +153,7 @@ func (t *Sessions) Ended(now time.Time, s Session) []Effect {
 	switch here := e != nil && e.Node == s.Node; {
 	case here && e.ending:
 	case here && (e.ID == s.ID || e.ID == ""):
+		e.Octets, e.Lived = s.Octets, s.Lived
 		return t.end(now, e)
 	case here && s.ID == "":
 		// Meant, or an earlier session of the same ends: the list will tell.

@@ -762,7 +762,11 @@ type Ended struct {
 	// restarted since. A newer hand-off of the same session is not meant.
 	Id string `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
 	// The hand-off by which it left its home.
-	Origin        string `protobuf:"bytes,3,opt,name=origin,proto3" json:"origin,omitempty"`
+	Origin string `protobuf:"bytes,3,opt,name=origin,proto3" json:"origin,omitempty"`
+	// Octets that its client has acknowledged since it came here, and how long it
+	// was here, microseconds; both 0 if not known.
+	Octets        uint64 `protobuf:"varint,4,opt,name=octets,proto3" json:"octets,omitempty"`
+	LivedUs       uint64 `protobuf:"varint,5,opt,name=lived_us,json=livedUs,proto3" json:"lived_us,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -816,6 +820,20 @@ func (x *Ended) GetOrigin() string {
 		return x.Origin
 	}
 	return ""
+}
+
+func (x *Ended) GetOctets() uint64 {
+	if x != nil {
+		return x.Octets
+	}
+	return 0
+}
+
+func (x *Ended) GetLivedUs() uint64 {
+	if x != nil {
+		return x.LivedUs
+	}
+	return 0
 }
 
 type SteerDone struct {
@@ -881,7 +899,10 @@ type Release struct {
 	// The same as the guard knows it, for a diversion that the agent found.
 	Owner uint64 `protobuf:"varint,3,opt,name=owner,proto3" json:"owner,omitempty"`
 	// No node has the session: its client waits in vain and has to be told.
-	Lost          bool `protobuf:"varint,4,opt,name=lost,proto3" json:"lost,omitempty"`
+	Lost bool `protobuf:"varint,4,opt,name=lost,proto3" json:"lost,omitempty"`
+	// As in Ended.
+	Octets        uint64 `protobuf:"varint,5,opt,name=octets,proto3" json:"octets,omitempty"`
+	LivedUs       uint64 `protobuf:"varint,6,opt,name=lived_us,json=livedUs,proto3" json:"lived_us,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -942,6 +963,20 @@ func (x *Release) GetLost() bool {
 		return x.Lost
 	}
 	return false
+}
+
+func (x *Release) GetOctets() uint64 {
+	if x != nil {
+		return x.Octets
+	}
+	return 0
+}
+
+func (x *Release) GetLivedUs() uint64 {
+	if x != nil {
+		return x.LivedUs
+	}
+	return 0
 }
 
 // Asks for a Sync that carries the number.
@@ -1673,19 +1708,23 @@ const file_shunt_v1_control_proto_rawDesc = "" +
 	"\vtraceparent\x18\x14 \x01(\tR\vtraceparent\"F\n" +
 	"\aUnsteer\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12+\n" +
-	"\asession\x18\x02 \x01(\v2\x11.shunt.v1.SessionR\asession\"\\\n" +
+	"\asession\x18\x02 \x01(\v2\x11.shunt.v1.SessionR\asession\"\x8f\x01\n" +
 	"\x05Ended\x12+\n" +
 	"\asession\x18\x01 \x01(\v2\x11.shunt.v1.SessionR\asession\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x16\n" +
-	"\x06origin\x18\x03 \x01(\tR\x06origin\"1\n" +
+	"\x06origin\x18\x03 \x01(\tR\x06origin\x12\x16\n" +
+	"\x06octets\x18\x04 \x01(\x04R\x06octets\x12\x19\n" +
+	"\blived_us\x18\x05 \x01(\x04R\alivedUs\"1\n" +
 	"\tSteerDone\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
-	"\x05error\x18\x02 \x01(\tR\x05error\"p\n" +
+	"\x05error\x18\x02 \x01(\tR\x05error\"\xa3\x01\n" +
 	"\aRelease\x12+\n" +
 	"\asession\x18\x01 \x01(\v2\x11.shunt.v1.SessionR\asession\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x14\n" +
 	"\x05owner\x18\x03 \x01(\x04R\x05owner\x12\x12\n" +
-	"\x04lost\x18\x04 \x01(\bR\x04lost\"%\n" +
+	"\x04lost\x18\x04 \x01(\bR\x04lost\x12\x16\n" +
+	"\x06octets\x18\x05 \x01(\x04R\x06octets\x12\x19\n" +
+	"\blived_us\x18\x06 \x01(\x04R\alivedUs\"%\n" +
 	"\rSnapshotQuery\x12\x14\n" +
 	"\x05query\x18\x01 \x01(\x04R\x05query\"\xce\x04\n" +
 	"\x06Report\x12)\n" +
