@@ -11,6 +11,7 @@ import (
 
 	"github.com/shunt-sdn/shunt/agent/migration"
 	"github.com/shunt-sdn/shunt/agent/peer"
+	"github.com/shunt-sdn/shunt/agent/routing"
 	"github.com/shunt-sdn/shunt/agent/tcprepair"
 	"github.com/shunt-sdn/shunt/agent/wire"
 	shuntv1 "github.com/shunt-sdn/shunt/proto/shunt/v1"
@@ -81,6 +82,7 @@ func (s *session) capture() (migration.Event, bool) {
 		return migration.ClientGone, true
 	}
 	s.d.o.Log.Info("a connection cannot be moved; proxying it", "id", s.id, "client", s.client, "err", err)
+	s.proxyTo = s.choice
 	return migration.Uncapturable, true
 }
 
@@ -267,9 +269,9 @@ func (s *session) closeCopy() {
 
 func (s *session) finish(o shuntv1.Outcome) {
 	if o == shuntv1.Outcome_OUTCOME_COMPLETED {
-		s.observe(s.choice, "")
+		s.observe(s.choice, routing.HandedOff, "")
 	} else {
-		s.observe(s.choice, cmp.Or(s.reason, "the hand-off failed"))
+		s.observe(s.choice, routing.HandedOff, cmp.Or(s.reason, "the hand-off failed"))
 	}
 	s.record.outcome(o, s.reason)
 	s.record.done(s.d.o.Controller)

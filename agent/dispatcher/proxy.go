@@ -9,6 +9,7 @@ import (
 	"github.com/shunt-sdn/shunt/agent/attach"
 	"github.com/shunt-sdn/shunt/agent/migration"
 	"github.com/shunt-sdn/shunt/agent/routing"
+	"github.com/shunt-sdn/shunt/policy"
 )
 
 // dialTimeout bounds the proxy's connecting to one server.
@@ -22,26 +23,25 @@ func (s *session) proxy() (migration.Event, bool) {
 	}
 	tried := make(map[string]bool)
 	for {
-		name, ok := s.proxyTo, s.proxyTo != ""
+		to, ok := s.proxyTo, s.proxyTo.Server != ""
 		if !ok {
-			name, ok = s.service.rest.Pick(s.proxyTargets(tried), nil)
+			to, ok = s.proxyTarget(tried)
 		}
-		s.proxyTo = ""
+		s.proxyTo = policy.Choice{}
 		if !ok {
 			return migration.ProxyRefused, true
 		}
+		name := to.Server
 		tried[name] = true
 		backend, err := s.dial(name)
 		if err != nil {
 			s.d.o.Log.Info("cannot proxy to a server", "server", name, "err", err)
-			s.d.o.Policy.CountServer(name, true)
+			s.observe(to, routing.Proxied, err.Error())
 			continue
 		}
 		s.proxiedTo.Store(&name)
 		s.d.proxied.Add(1)
-		s.tell(Proxied, name, 0)
-		s.d.o.Policy.Count(s.rule.Service, s.rule.Name, routing.Proxied)
-		s.d.o.Policy.CountServer(name, false)
+		s.observe(to, routing.Proxied, "")
 		if _, err := attach.Relay(s.d.ctx, s.conn, backend); err != nil {
 			s.d.o.Log.Debug("a proxied session ended", "client", s.client, "server", name, "err", err)
 		}
@@ -49,25 +49,31 @@ func (s *session) proxy() (migration.Event, bool) {
 	}
 }
 
-// proxyTargets are the servers that the policy allows, with an address for
-// ordinary connections, and that the proxy did not try yet: those that are up,
-// or else any.
-func (s *session) proxyTargets(tried map[string]bool) []string {
-	var up, down []string
+// proxyTarget is the policy's choice of the servers that have an address for
+// ordinary connections and that the proxy did not try yet. The last resort are
+// those that the policy leaves out only because their agents or the controller
+// say that they take no sessions: the application may serve all the same.
+func (s *session) proxyTarget(tried map[string]bool) (policy.Choice, bool) {
+	var up, down, takes []string // takes: sessions
 	allowed := s.rule.Servers()
 	for _, srv := range s.service.Servers {
 		switch {
-		case !srv.Direct.IsValid() || tried[srv.Node] || !slices.Contains(allowed, srv.Node):
+		case !srv.Direct.IsValid() || tried[srv.Node] || !slices.Contains(allowed, srv.Node) || s.d.o.Policy.Drains(srv.Node):
+		case srv.Up && srv.Ready:
+			takes = append(takes, srv.Node)
 		case srv.Up:
 			up = append(up, srv.Node)
 		default:
 			down = append(down, srv.Node)
 		}
 	}
-	if len(up) > 0 {
-		return up
+	c, ok := s.rule.Choose(&s.request, func(name string) bool { return slices.Contains(takes, name) })
+	for _, rest := range [][]string{up, down} {
+		if !ok {
+			c.Server, ok = s.service.rest.Pick(rest, nil)
+		}
 	}
-	return down
+	return c, ok
 }
 
 func (s *session) dial(name string) (*net.TCPConn, error) {

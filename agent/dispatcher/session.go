@@ -38,7 +38,7 @@ type session struct {
 	request policy.Request
 	rule    *policy.Rule    // that the request falls under; nil: it is handed on
 	refusal *httphead.Error // of the request, by an operator's program
-	proxyTo string          // the policy wants a proxy, to this server
+	proxyTo policy.Choice   // not empty: proxy to its server first
 	onward  *onward         // not nil: the session is handed on by a server
 	machine *migration.Machine
 	tried   map[string]bool // servers that a hand-off was begun to
@@ -210,15 +210,15 @@ func (s *session) choose() (migration.Event, bool) {
 			return migration.NoServer, true
 		}
 	} else if !controller {
-		// What the policy was told of servers is old.
-		choice.Server, ok = s.service.rest.Pick(s.rule.Servers(), func(name string) bool { return !usable(name) })
+		// What the policy was told of servers is old, but for what operators want.
+		choice.Server, ok = s.service.rest.Pick(s.rule.Servers(), func(name string) bool { return !usable(name) || s.d.o.Policy.Drains(name) })
 	}
 	if !ok {
 		return migration.NoServer, true
 	}
 	name := choice.Server
 	if choice.Mode == policy.Proxy {
-		s.proxyTo = name
+		s.proxyTo = choice
 		return migration.NoServer, true
 	}
 	if s.tried == nil {
@@ -228,10 +228,10 @@ func (s *session) choose() (migration.Event, bool) {
 	if name == s.d.o.Node {
 		if err := s.attachHere(); err != nil {
 			s.d.o.Log.Info("the local application does not take a session", "service", s.service.Name, "err", err)
-			s.observe(choice, err.Error())
+			s.observe(choice, routing.HandedOff, err.Error())
 			return s.choose()
 		}
-		s.observe(choice, "")
+		s.observe(choice, routing.HandedOff, "")
 		s.tell(Local, name, 0)
 		return migration.AttachedHere, true
 	}
@@ -258,8 +258,9 @@ func (d *Dispatcher) Reachable(service string, srv Server) bool {
 	return link != nil && link.Ready() && len(srv.MAC) == 6
 }
 
-// observe tells the policy how a choice went; failure is empty if it went well.
-func (s *session) observe(c policy.Choice, failure string) {
+// observe tells the policy how a choice went, which is to be counted as how;
+// failure is empty if it went well.
+func (s *session) observe(c policy.Choice, how routing.Outcome, failure string) {
 	if s.rule == nil {
 		return
 	}
@@ -271,7 +272,7 @@ func (s *session) observe(c policy.Choice, failure string) {
 		s.d.o.Policy.State().Done(c.Server)
 		return
 	}
-	s.d.o.Policy.Count(s.rule.Service, s.rule.Name, routing.HandedOff)
+	s.d.o.Policy.Count(s.rule.Service, s.rule.Name, how)
 }
 
 // begin begins a hand-off to a server.

@@ -10,8 +10,10 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 
@@ -104,12 +106,40 @@ func (p *programs) ask(ctx context.Context, x *policy.Program, m *shuntv1.Choose
 	return shuntv1.NewExternalPolicyServiceClient(conn).Choose(ctx, m)
 }
 
-func (p *programs) conn(x policy.External) (*grpc.ClientConn, error) {
+// redial is how long a program that has started again is not noticed, at most:
+// about as long as its breaker stays open for.
+var redial = grpc.ConnectParams{
+	Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
+	MinConnectTimeout: 5 * time.Second,
+}
+
+// address tells connections apart.
+func address(x policy.External) string {
 	files := policy.ExternalTLS{}
 	if x.TLS != nil {
 		files = *x.TLS
 	}
-	key := fmt.Sprintf("%s %v %q", x.Address, x.TLS != nil, files)
+	return fmt.Sprintf("%s %v %q", x.Address, x.TLS != nil, files)
+}
+
+// keep closes the connections that pools do not want any more.
+func (p *programs) keep(pools []policy.Pool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for key, c := range p.open {
+		if !slices.ContainsFunc(pools, func(x policy.Pool) bool { return x.External != nil && address(*x.External) == key }) {
+			c.Close() // it fails only if it was closed before
+			delete(p.open, key)
+		}
+	}
+}
+
+func (p *programs) conn(x policy.External) (*grpc.ClientConn, error) {
+	key := address(x)
+	files := policy.ExternalTLS{}
+	if x.TLS != nil {
+		files = *x.TLS
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if c := p.open[key]; c != nil {
@@ -140,7 +170,7 @@ func (p *programs) conn(x policy.External) (*grpc.ClientConn, error) {
 	if len(target) < 5 || target[:5] != "unix:" {
 		target = "passthrough:///" + target
 	}
-	c, err := grpc.NewClient(target, grpc.WithTransportCredentials(creds))
+	c, err := grpc.NewClient(target, grpc.WithTransportCredentials(creds), grpc.WithConnectParams(redial))
 	if err != nil {
 		return nil, fmt.Errorf("reach the program at %s: %w", x.Address, err)
 	}

@@ -65,25 +65,7 @@ func New(log *slog.Logger) *Table {
 func (t *Table) Apply(services []Service, s *shuntv1.PolicySnapshot) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, svc := range services {
-		for _, srv := range svc.Servers {
-			reason := ""
-			if !srv.Up {
-				reason = "its agent is not connected, or its application takes no sessions"
-			}
-			t.state.SetUp(srv.Node, srv.Up, reason)
-		}
-	}
-	for _, x := range s.GetStates() {
-		// Each dispatcher ejects by what it sees itself: to follow others, and
-		// they it, would keep a server out for ever.
-		if x.Health != shuntv1.HealthState_HEALTH_STATE_EJECTED {
-			t.state.SetHealth(x.Pool, x.Server, health(x.Health), x.Reason)
-		}
-		if x.Pool == "" {
-			t.state.SetLoad(x.Server, int(x.Load))
-		}
-	}
+	t.learn(services, s.GetStates())
 	source, err := policyproto.Apply(t.source, t.version, s)
 	if err == nil && t.source != nil && sameNames(t.services, services) && proto.Equal(source, t.source) {
 		t.services, t.version, t.problem = services, s.GetVersion(), ""
@@ -100,7 +82,36 @@ func (t *Table) Apply(services []Service, s *shuntv1.PolicySnapshot) error {
 		return fmt.Errorf("apply policy %d: %w", s.GetVersion(), err)
 	}
 	t.source, t.version, t.problem = source, s.GetVersion(), ""
+	t.programs.keep(t.model.Pools)
 	return nil
+}
+
+// learn takes in what the controller knows of servers.
+func (t *Table) learn(services []Service, states []*shuntv1.ServerState) {
+	// A server is up that takes sessions of any service; which of them, the
+	// dispatcher knows.
+	up := make(map[string]bool)
+	for _, svc := range services {
+		for _, srv := range svc.Servers {
+			up[srv.Node] = up[srv.Node] || srv.Up
+		}
+	}
+	for node, up := range up {
+		reason := ""
+		if !up {
+			reason = "its agent is not connected, or its application takes no sessions"
+		}
+		t.state.SetUp(node, up, reason)
+	}
+	for _, x := range states {
+		// Each dispatcher ejects by what it sees itself: to follow others, and
+		// they it, would keep a server out for ever. What an ejection does tell
+		// is that active checks do not object: health is Unknown then.
+		t.state.SetHealth(x.Pool, x.Server, health(x.Health), x.Reason)
+		if x.Pool == "" {
+			t.state.SetLoad(x.Server, int(x.Load))
+		}
+	}
 }
 
 // compile replaces the engine. t.mu is held.
@@ -124,6 +135,13 @@ func (t *Table) compile(services []Service, source *shuntv1.Policy) error {
 	t.engine.Store(e)
 	t.services, t.model = services, m
 	return nil
+}
+
+// Drains tells whether an operator wants that a server takes no new requests.
+func (t *Table) Drains(server string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.ContainsFunc(t.model.Servers, func(s policy.Server) bool { return s.Name == server && s.Drain })
 }
 
 // Model is the policy in force. It must not be changed.
