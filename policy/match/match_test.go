@@ -166,7 +166,7 @@ func TestFirstIsTheFirst(t *testing.T) {
 		}
 		return s
 	}
-	for range 300 {
+	for range 100 {
 		var list []*Match
 		for range rnd.IntN(20) {
 			m := &Match{}
