@@ -61,14 +61,15 @@ func TestInheritedListenersGetTheirQueue(t *testing.T) {
 // A worker that dies with a knock in its hands leaves no session behind.
 func TestWorkersThatDieLeaveNoSessionWaiting(t *testing.T) {
 	s := newServer(t, "prefork 127.0.0.1")
-	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", s.cmd.Process.Pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	workers := strings.Fields(string(children))
-	if len(workers) != 3 {
-		t.Fatalf("workers %q", children)
-	}
+	var workers []string
+	until(t, "there are three workers", func() bool {
+		children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", s.cmd.Process.Pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		workers = strings.Fields(string(children))
+		return len(workers) == 3
+	})
 	var clients []net.Conn
 	for i := range 300 {
 		clients = append(clients, s.attached("127.0.0.1"))
