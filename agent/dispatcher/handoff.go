@@ -269,6 +269,9 @@ func (s *session) closeCopy() {
 
 func (s *session) finish(o shuntv1.Outcome) {
 	if o == shuntv1.Outcome_OUTCOME_COMPLETED {
+		if s.rule != nil && s.rule.Learns() {
+			s.d.learnLater(s.id, learning{s.rule, s.choice, time.Since(s.record.begun)})
+		}
 		s.observe(s.choice, routing.HandedOff, "")
 	} else {
 		s.observe(s.choice, routing.HandedOff, cmp.Or(s.reason, "the hand-off failed"))

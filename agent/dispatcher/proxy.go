@@ -41,9 +41,15 @@ func (s *session) proxy() (migration.Event, bool) {
 		}
 		s.proxiedTo.Store(&name)
 		s.d.proxied.Add(1)
+		s.tell(Proxied, name, 0)
 		s.observe(to, routing.Proxied, "")
-		if _, err := attach.Relay(s.d.ctx, s.conn, backend); err != nil {
+		begun := time.Now()
+		stats, err := attach.Relay(s.d.ctx, s.conn, backend)
+		if err != nil {
 			s.d.o.Log.Debug("a proxied session ended", "client", s.client, "server", name, "err", err)
+		}
+		if to.Mode == policy.Proxy {
+			learn(s.rule, to, uint64(stats.ToClient), time.Since(begun))
 		}
 		return migration.Closed, true
 	}
