@@ -19,7 +19,7 @@ import (
 // PerRequest implements attach.Router. On a server that is drained every further
 // request is looked at, so that it goes elsewhere.
 func (a *agent) PerRequest(service string) bool {
-	return a.policy.PerRequest(service) || a.policy.Draining(a.cfg.Node)
+	return a.policy.PerRequest(service) || a.policy.Drains(a.cfg.Node)
 }
 
 // Route implements attach.Router. A request that this server may answer stays;

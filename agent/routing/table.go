@@ -182,13 +182,6 @@ func (t *Table) State() *policy.State { return t.state }
 // different servers.
 func (t *Table) PerRequest(service string) bool { return t.engine.Load().PerRequest(service) }
 
-// Draining tells whether a server takes no new requests.
-func (t *Table) Draining(server string) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return slices.ContainsFunc(t.model.Servers, func(s policy.Server) bool { return s.Name == server && s.Drain })
-}
-
 // Request fills in q from a request head.
 func Request(q *policy.Request, head *httphead.Head, client netip.AddrPort) {
 	q.Method = head.Method
