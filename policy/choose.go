@@ -33,7 +33,7 @@ func (p *pool) choose(v *view, r *Request, usable func(string) bool, peek bool) 
 			i = p.least(v, usable, peek)
 		case RingHash, Maglev, Rendezvous:
 			if h, ok := key(p.hash.On, r); ok {
-				i = p.hashed(v, h, usable)
+				i = p.hashed(v, h, p.bound(v), usable)
 			} else {
 				i = p.inOrder(v, usable, peek)
 			}
@@ -186,10 +186,10 @@ func (p *pool) leastOfSome(v *view, usable func(string) bool) int {
 
 // hashed returns the server of a key: the one that the key names or, if that
 // cannot, one that depends on the key alone. So only the keys of a server that
-// is away are elsewhere, and they return with it.
-func (p *pool) hashed(v *view, h uint64, usable func(string) bool) int {
+// is away are elsewhere, and they return with it. limit is of bounded loads; 0:
+// none.
+func (p *pool) hashed(v *view, h uint64, limit float64, usable func(string) bool) int {
 	l := &p.levels[v.level]
-	limit := p.bound(v)
 	switch {
 	case l.maglev != nil:
 		slot := h

@@ -138,12 +138,13 @@ func (r *Rule) named(name string, usable func(string) bool) (*pool, int32) {
 	return nil, -1
 }
 
-// affine is hashed for pools of any algorithm.
+// affine is hashed for pools of any algorithm. Loads do not matter: affinity is
+// about state that a client has on its server.
 func (p *pool) affine(v *view, h uint64, usable func(string) bool, peek bool) int {
 	if v.level < 0 || len(v.list) == 0 {
 		return -1
 	}
-	i := p.hashed(v, h, usable)
+	i := p.hashed(v, h, 0, usable)
 	if i >= 0 && !peek {
 		p.members[i].server.since.Add(1)
 		v.total.Add(1)
@@ -193,7 +194,9 @@ func (p *pool) accepts(q *Request, server string, h uint64, bound bool) bool {
 		if !bound && p.algorithm.hashes() {
 			h, bound = key(p.hash.On, q)
 		}
-		return !bound || p.hashed(v, h, nil) == int(i)
+		// Where the key belongs, it may stay even if the load, to which the
+		// connection itself adds, sends others on.
+		return !bound || p.hashed(v, h, 0, nil) == int(i) || p.hash.LoadPercent > 0 && p.hashed(v, h, p.bound(v), nil) == int(i)
 	}
 	return false
 }
