@@ -295,8 +295,13 @@ func (c *cluster) abandons(vip netip.AddrPort) {
 			}
 		})
 	}
-	c.await(20*time.Second, func() string {
+	// A RST that arrives while the connection is between two nodes is lost; then
+	// TCP's keep-alive finds the client gone, after 15 s with Go's servers.
+	begun, last := time.Now(), ""
+	defer func() { c.t.Logf("%v until no session was left; the last: %s", time.Since(begun), last) }()
+	c.await(45*time.Second, func() string {
 		if left := c.sessions(); len(left) > 0 {
+			last = left[0].String()
 			return fmt.Sprintf("%d sessions are left of clients that are gone, the first %v", len(left), left[0])
 		}
 		return ""
