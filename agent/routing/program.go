@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -79,8 +80,12 @@ func (t *Table) Ask(ctx context.Context, rule *policy.Rule, c policy.Choice, q *
 }
 
 func request(rule *policy.Rule, c policy.Choice, q *policy.Request, head *httphead.Head, usable func(string) bool) *shuntv1.ChooseRequest {
+	path, _, _ := strings.Cut(head.Target, "?") // as sent; q.Path is its normal form
+	if !strings.HasPrefix(path, "/") {
+		path = q.Path
+	}
 	m := &shuntv1.ChooseRequest{
-		Service: rule.Service, Route: rule.Name, Pool: c.Pool, Method: q.Method, Host: q.Host, Path: q.Path, Query: q.Query,
+		Service: rule.Service, Route: rule.Name, Pool: c.Pool, Method: q.Method, Host: q.Host, Path: path, Query: q.Query,
 		Client: q.Client.String(), ClientPort: uint32(q.ClientPort),
 	}
 	for name, value := range head.Fields() {
