@@ -3,7 +3,7 @@
 #   make demo    the whole thing at work on this machine; installs nothing
 #   make test    every check and every test; installs what is missing
 #
-# Others: build, lint, generate, bench, fuzz, setup, clean.
+# Others: build, package, compose-test, lint, generate, bench, fuzz, setup, clean.
 
 GO       ?= go
 TOOL      = $(GO) tool -modfile=tools/go.mod
@@ -12,7 +12,7 @@ BENCH    ?= .
 FUZZTIME ?= 20s
 TIMEOUT  ?= 20m
 
-.PHONY: build preload demo test setup lint check-generated generate bench fuzz clean
+.PHONY: build preload package demo test compose-test setup lint check-generated generate bench fuzz clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -o bin/shunt ./cmd/shunt
@@ -24,8 +24,19 @@ demo: build
 # clusters have the machine for themselves. -count=1: what a test builds or runs is
 # not all known to the cache of results.
 test: setup lint check-generated build
-	CI=1 $(GO) test -race -count=1 -timeout $(TIMEOUT) $$($(GO) list ./... | grep -v /lab/e2e)
+	CI=1 $(GO) test -race -count=1 -timeout $(TIMEOUT) $$($(GO) list ./... | grep -v -e /lab/e2e -e /packaging -e /deploy/compose)
 	CI=1 $(GO) test -race -count=1 -timeout $(TIMEOUT) ./lab/e2e
+	CI=1 $(GO) test -count=1 -timeout $(TIMEOUT) ./packaging/...
+	$(MAKE) compose-test
+
+# The lab of containers, with an engine of its own where none runs.
+compose-test:
+	./deploy/compose/setup.sh
+	CI=1 $(GO) test -count=1 -timeout $(TIMEOUT) ./deploy/compose/...
+
+# The Debian package and the container image.
+package:
+	$(GO) run ./packaging/mkpackages
 
 setup:
 	./scripts/setup.sh
