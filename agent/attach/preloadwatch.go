@@ -7,6 +7,8 @@ import (
 	"io"
 	"os"
 	"time"
+
+	"github.com/shunt-sdn/shunt/agent/sockdiag"
 )
 
 const (
@@ -103,7 +105,7 @@ func (p *Preload) probe() {
 	for {
 		any := false
 		for _, w := range p.ways {
-			w.ready = hasQueue(w.queue) && (w.ready && !failed || accepts(w))
+			w.ready = hasQueue(w.queue) && (w.ready && !failed || p.listens(w))
 			any = any || w.ready
 		}
 		p.setReady(any)
@@ -119,14 +121,18 @@ func (p *Preload) probe() {
 	}
 }
 
-// accepts tells whether the server listens, by a knock that is withdrawn. That
-// wakes the server for nothing, so it is done only when its state is not known.
-func accepts(w *way) bool {
-	k, err := knock(w.target)
-	if err == nil {
-		k.withdraw()
+// listens tells whether there is a listener to knock at. It does not try: a knock
+// for nothing would wake the server, and one that waits with select for a
+// listener that blocks would then wait in accept.
+func (p *Preload) listens(w *way) bool {
+	ok, err := sockdiag.Listening(p.ctx, w.target)
+	if err != nil {
+		if p.ctx.Err() == nil {
+			p.log.Warn("cannot find out whether the server listens; it is assumed", "err", err)
+		}
+		return true
 	}
-	return err == nil || errors.Is(err, ErrBusy)
+	return ok
 }
 
 // setReady is called by the prober only.

@@ -36,7 +36,7 @@ const bufferSize = 64 << 10
 func List(ctx context.Context, prefixes []netip.Prefix) ([]Socket, error) {
 	var sockets []Socket
 	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
-		err := dump(ctx, family, func(s Socket) {
+		err := dump(ctx, family, listed, func(s Socket) {
 			if contains(prefixes, s.Local.Addr()) {
 				sockets = append(sockets, s)
 			}
@@ -52,8 +52,8 @@ func contains(prefixes []netip.Prefix, addr netip.Addr) bool {
 	return slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Contains(addr) })
 }
 
-// dump calls f for every socket of the family.
-func dump(ctx context.Context, family uint8, f func(Socket)) error {
+// dump calls f for every socket of the family in one of the states.
+func dump(ctx context.Context, family uint8, states uint32, f func(Socket)) error {
 	conn, err := netlink.Dial(unix.NETLINK_SOCK_DIAG, &netlink.Config{MessageBufferSize: bufferSize})
 	if err != nil {
 		return err
@@ -63,7 +63,7 @@ func dump(ctx context.Context, family uint8, f func(Socket)) error {
 	defer stop()
 	_, err = conn.Send(netlink.Message{
 		Header: netlink.Header{Type: byFamily, Flags: netlink.Request | netlink.Dump},
-		Data:   request(family, listed, netip.AddrPort{}, netip.AddrPort{}, 0),
+		Data:   request(family, states, netip.AddrPort{}, netip.AddrPort{}, 0),
 	})
 	if err != nil {
 		return orContext(ctx, err)
