@@ -1,5 +1,12 @@
-// Package policy chooses servers for requests. It is pure: no I/O, no clock, no
-// randomness; the same calls give the same answers.
+// Package policy decides which server gets a request. A Model is what an operator
+// wrote; Compile makes an Engine of it, on a State that outlives changes of the
+// policy. It is pure: no I/O, and time and randomness come in through Options, so
+// that the same calls give the same answers.
+//
+//	rule, ok := engine.Route(service, &request)
+//	status, reason := rule.Admit(&request)            // 0, or what to answer
+//	choice, ok := rule.Choose(&request, usable)       // then rule.Observe and rule.Learn
+//	stays := rule.Accepts(&next, choice.Server)       // for a later request of the connection
 package policy
 
 import "sync"

@@ -11,7 +11,7 @@ import (
 //
 //	if c.Ask != nil && c.Ask.Allow() {
 //		answer, err := …within c.Ask.Config.Deadline, with c.Ask.Candidates(nil, usable)
-//		c, err = c.Ask.Settle(c, answer)  // or c.Ask.Failed(err)
+//		c, err = c.Ask.Settle(c, answer, usable)  // or Failed(err), or Declined()
 //	}
 type Program struct {
 	// Config with standard values filled in.
