@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -74,6 +75,38 @@ func TestAServerDoesNotSeeKnocksWithoutASession(t *testing.T) {
 				t.Errorf("the server has accepted %s connections, want 3", n)
 			}
 			until(t, "the server has closed the knocks", func() bool { return descriptors(t, s.cmd.Process.Pid) <= idle+2 })
+		})
+	}
+}
+
+// An agent that stops between its steps keeps the server for a second, and its
+// session for itself.
+func TestAnAgentThatStallsHoldsTheServerForASecond(t *testing.T) {
+	for _, step := range []string{"before it passed the session", "before it said so"} {
+		t.Run(step, func(t *testing.T) {
+			s := newServer(t, "epoll 127.0.0.1 nonblock")
+			u, err := net.DialUnix("unixpacket", nil, &net.UnixAddr{Name: s.socket, Net: "unixpacket"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer u.Close()
+			k := s.knock()
+			if step == "before it passed the session" {
+				io.WriteString(k, magic)
+			}
+			begun := time.Now()
+			ask(t, s.direct())
+			if took := time.Since(begun); took > 5*time.Second {
+				t.Errorf("a direct client waited for %v", took)
+			}
+			if _, err := k.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+				t.Errorf("the knock ends with %v, want a RST", err)
+			}
+			c := s.attached("127.0.0.1")
+			accepted(t, "session", ask(t, c), c, "nonblock")
+			if _, err := u.Write([]byte("late")); err == nil {
+				t.Error("the place in the queue was kept")
+			}
 		})
 	}
 }
