@@ -167,3 +167,12 @@ func (p policies) Top(ctx context.Context, r *shuntv1.GetTopRequest) (*shuntv1.G
 	}
 	return p.c.top(time.Now(), r.GetService(), held), nil
 }
+
+// NodeNames lists the nodes of the cluster and of the configuration.
+func (p policies) NodeNames() []string {
+	names := slices.Clone(p.c.cfg.Nodes)
+	for _, n := range p.c.nodes.List() {
+		names = append(names, n.Name)
+	}
+	return names
+}

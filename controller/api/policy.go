@@ -8,6 +8,8 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
 	"github.com/shunt-sdn/shunt/controller/policystore"
@@ -29,6 +31,8 @@ type Policies interface {
 	// ctx ends.
 	Drain(ctx context.Context, r *shuntv1.DrainRequest, send func(*shuntv1.DrainResponse) error) error
 	Top(context.Context, *shuntv1.GetTopRequest) (*shuntv1.GetTopResponse, error)
+	// NodeNames lists the nodes that are known.
+	NodeNames() []string
 }
 
 // AddPolicies has the PolicyService served too. It is called before Serve.
@@ -77,12 +81,18 @@ func (p *policies) GetPolicy(_ context.Context, r *shuntv1.GetPolicyRequest) (*s
 	return out, nil
 }
 
-func (p *policies) Apply(_ context.Context, r *shuntv1.ApplyRequest) (*shuntv1.ApplyResponse, error) {
+func (p *policies) Apply(ctx context.Context, r *shuntv1.ApplyRequest) (*shuntv1.ApplyResponse, error) {
+	if err := p.mayChange(ctx); err != nil {
+		return nil, err
+	}
 	out, err := p.ops.Apply(r)
 	return out, refusal(err)
 }
 
-func (p *policies) Delete(_ context.Context, r *shuntv1.DeleteRequest) (*shuntv1.DeleteResponse, error) {
+func (p *policies) Delete(ctx context.Context, r *shuntv1.DeleteRequest) (*shuntv1.DeleteResponse, error) {
+	if err := p.mayChange(ctx); err != nil {
+		return nil, err
+	}
 	if len(r.GetResources()) == 0 {
 		return nil, status.Error(codes.InvalidArgument, "resources: name what to delete")
 	}
@@ -118,7 +128,29 @@ func (p *policies) Explain(_ context.Context, r *shuntv1.ExplainRequest) (*shunt
 }
 
 func (p *policies) Drain(r *shuntv1.DrainRequest, stream grpc.ServerStreamingServer[shuntv1.DrainResponse]) error {
+	if err := p.mayChange(stream.Context()); err != nil {
+		return err
+	}
 	return refusal(p.ops.Drain(stream.Context(), r, stream.Send))
+}
+
+// mayChange refuses nodes: over TLS, who changes the policy needs a certificate
+// that is no node's, so that one node that is broken into does not rule them all.
+func (p *policies) mayChange(ctx context.Context) error {
+	from, ok := peer.FromContext(ctx)
+	if !ok {
+		return nil
+	}
+	info, ok := from.AuthInfo.(credentials.TLSInfo)
+	if !ok || len(info.State.PeerCertificates) == 0 {
+		return nil
+	}
+	for _, name := range p.ops.NodeNames() {
+		if info.State.PeerCertificates[0].VerifyHostname(name) == nil {
+			return status.Errorf(codes.PermissionDenied, "the certificate is that of node %s, and nodes do not change the policy; use one of an operator's own", name)
+		}
+	}
+	return nil
 }
 
 func (p *policies) GetTop(ctx context.Context, r *shuntv1.GetTopRequest) (*shuntv1.GetTopResponse, error) {

@@ -47,7 +47,7 @@ func (c *Client) refusal(err error) error {
 		}
 	case codes.Aborted:
 		return fmt.Errorf("%w: %s", ErrConflict, s.Message())
-	case codes.NotFound, codes.AlreadyExists, codes.FailedPrecondition:
+	case codes.NotFound, codes.AlreadyExists, codes.FailedPrecondition, codes.PermissionDenied:
 		return errors.New(s.Message())
 	case codes.Unimplemented:
 		return fmt.Errorf("controller %s: %s; it is of another version than this program", c.address, s.Message())

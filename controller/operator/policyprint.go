@@ -205,7 +205,7 @@ func (m Member) in(pool string) bool {
 func (s Servers) table(w io.Writer) {
 	row(w, "SERVER", "STATE", "HEALTH", "SESSIONS", "LOAD", "WEIGHT", "REASON")
 	for _, x := range s {
-		row(w, x.Name, x.State, x.Health, x.Sessions, x.Load, fmt.Sprint(x.Weight, "%"), x.Reason)
+		row(w, x.Name, x.State, x.Health, x.Sessions, x.Load, fmt.Sprint(x.Weight, "%"), either(x.Health == "healthy", "", x.Reason))
 	}
 }
 
