@@ -269,36 +269,38 @@ func TestTheRelaysAddressIsChecked(t *testing.T) {
 }
 
 func TestTheApplicationLearnsTheClientsAddress(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for _, router := range []Router{nil, here} {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		r := newRelay(t, RelayConfig{Connect: l.Addr().String(), ProxyProtocol: true, Router: router})
+		probe, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b, err := io.ReadAll(probe); string(b) != localHeader || err != nil {
+			t.Errorf("the probe reads %q, %v; want %q", b, err, localHeader)
+		}
+		probe.Close()
+		client, fd, m := session(t, "127.0.0.1")
+		io.WriteString(client, aGet)
+		client.CloseWrite()
+		if err := r.Attach(background(), fd, m); err != nil {
+			t.Fatal(err)
+		}
+		c, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := io.ReadAll(c)
+		if want := string(proxyHeader(m.Client, m.VIP)) + aGet; string(b) != want || err != nil {
+			t.Errorf("the application reads %q, %v; want %q", b, err, want)
+		}
+		c.Close()
+		io.Copy(io.Discard, client)
 	}
-	defer l.Close()
-	r := newRelay(t, RelayConfig{Connect: l.Addr().String(), ProxyProtocol: true})
-	probe, err := l.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if b, err := io.ReadAll(probe); string(b) != localHeader || err != nil {
-		t.Errorf("the probe reads %q, %v; want %q", b, err, localHeader)
-	}
-	probe.Close()
-	client, fd, m := session(t, "127.0.0.1")
-	io.WriteString(client, "hello")
-	client.CloseWrite()
-	if err := r.Attach(background(), fd, m); err != nil {
-		t.Fatal(err)
-	}
-	c, err := l.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := io.ReadAll(c)
-	if want := string(proxyHeader(m.Client, m.VIP)) + "hello"; string(b) != want || err != nil {
-		t.Errorf("the application reads %q, %v; want %q", b, err, want)
-	}
-	c.Close()
-	io.Copy(io.Discard, client)
 }
 
 // The octets are those of the examples and figures of HAProxy's specification.

@@ -168,6 +168,24 @@ func TestFurtherRequestsAreRefusedAsTheDispatcherDoes(t *testing.T) {
 	}
 }
 
+// Once an answer has begun there is no other; the application hears that the
+// body is cut.
+func TestABodyThatIsNotFramedEndsDuringItsAnswer(t *testing.T) {
+	b := startHTTP(t, RelayConfig{Router: here})
+	b.asks("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+	b.answers("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n")
+	io.WriteString(b.client, "0x5\r\nGET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n")
+	b.hears("0")
+	b.eof("the application", b.in)
+	b.answers("0\r\n\r\n")
+	b.backend.Close()
+	b.eof("the client", b.from)
+	b.client.Close()
+	if end := wait(t, b.ended); end.err != nil {
+		t.Errorf("ended with %v", end.err)
+	}
+}
+
 func TestAnApplicationThatRefusesABodyIsHeard(t *testing.T) {
 	b := startHTTP(t, RelayConfig{Router: here})
 	go func() {

@@ -29,15 +29,16 @@ func (c *conversation) requests() error {
 			err = c.request(b, first)
 		}
 		c.fromClient.release()
-		switch {
-		case err == nil:
-		case err == errMoved:
+		if err == errApplicationGone {
+			err = c.drain(false)
+		}
+		switch err {
+		case nil:
+		case errMoved:
 			return nil
-		case err == io.EOF:
+		case io.EOF:
 			c.backend.CloseWrite()
 			return nil
-		case err == errApplicationGone:
-			return c.drain(false)
 		default:
 			return err
 		}
@@ -129,7 +130,11 @@ func (c *conversation) body(m *httpframe.Message) error {
 			return err
 		}
 		if ferr != nil {
-			return c.refuse(&httphead.Error{Status: http.StatusBadRequest, Reason: "the request's body is not framed as it should be"})
+			err := c.refuse(&httphead.Error{Status: http.StatusBadRequest, Reason: "the request's body is not framed as it should be"})
+			if err == errApplicationGone { // it is answering: its request ends here, cut
+				c.backend.CloseWrite()
+			}
+			return err
 		}
 	}
 	return nil

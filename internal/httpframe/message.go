@@ -54,17 +54,20 @@ func (m *Message) Response(to Method) { *m = Message{state: inVersion, isReply: 
 
 // Feed shows the next octets to m and returns how many of them belong to the
 // message: all, unless the message ends before, or an error says that nobody
-// knows. An error wraps ErrFraming and is final.
+// knows what the octet after them is. An error wraps ErrFraming and is final.
 func (m *Message) Feed(b []byte) (n int, err error) {
 	for n < len(b) && m.state != done {
 		if m.err != nil {
 			return n, m.err
 		}
 		took := m.step(b[n:])
+		if m.err != nil {
+			return n, m.err
+		}
 		n += took
 		m.octets += uint64(took)
 	}
-	return n, m.err
+	return n, nil
 }
 
 // Done reports that the message is complete.
