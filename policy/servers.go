@@ -42,3 +42,6 @@ func (r *Rule) ForDispatcher() bool {
 // Learns tells whether the rule's mode is auto: whether Learn has a use for what
 // requests have cost.
 func (r *Rule) Learns() bool { return r.mode == Auto }
+
+// Proxies tells whether the rule's requests may be copied rather than handed off.
+func (r *Rule) Proxies() bool { return r.mode == Proxy || r.mode == Auto }

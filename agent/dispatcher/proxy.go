@@ -1,12 +1,14 @@
 package dispatcher
 
 import (
+	"context"
 	"errors"
 	"net"
 	"slices"
 	"time"
 
 	"github.com/shunt-sdn/shunt/agent/attach"
+	"github.com/shunt-sdn/shunt/agent/httphead"
 	"github.com/shunt-sdn/shunt/agent/migration"
 	"github.com/shunt-sdn/shunt/agent/routing"
 	"github.com/shunt-sdn/shunt/policy"
@@ -44,7 +46,7 @@ func (s *session) proxy() (migration.Event, bool) {
 		s.tell(Proxied, name, 0)
 		s.observe(to, routing.Proxied, "")
 		begun := time.Now()
-		stats, err := attach.Relay(s.d.ctx, s.conn, backend)
+		stats, err := s.relay(backend, name)
 		if err != nil {
 			s.d.o.Log.Debug("a proxied session ended", "client", s.client, "server", name, "err", err)
 		}
@@ -53,6 +55,46 @@ func (s *session) proxy() (migration.Event, bool) {
 		}
 		return migration.Closed, true
 	}
+}
+
+// relay copies between the client and the server. Where the policy tells the
+// requests of a connection apart, each further one falls under it.
+func (s *session) relay(backend *net.TCPConn, server string) (attach.Stats, error) {
+	if !s.d.o.Policy.PerRequest(s.service.Name) {
+		return attach.Relay(s.d.ctx, s.conn, backend)
+	}
+	return attach.RelayRequests(s.d.ctx, s.conn, backend, attach.RelayConfig{
+		Router: proxied{s, server}, MaxHead: s.service.MaxHead, HeadTimeout: s.service.HeadTimeout,
+	}, attach.Meta{Service: s.service.Name, Client: s.client, Local: s.local, VIP: s.service.vip}, s.d.o.Log)
+}
+
+// proxied is the attach.Router of a session that is copied to a server. A
+// request that shall not go there is dispatched anew.
+type proxied struct {
+	s      *session
+	server string
+}
+
+// anew is where requests go that the server may not answer.
+const anew = "the dispatcher"
+
+// PerRequest implements attach.Router.
+func (p proxied) PerRequest(service string) bool { return p.s.d.o.Policy.PerRequest(service) }
+
+// Route implements attach.Router.
+func (p proxied) Route(m attach.Meta, head *httphead.Head) string {
+	var q policy.Request
+	routing.Request(&q, head, m.Client)
+	rule, ok := p.s.d.o.Policy.Route(m.Service, &q)
+	if ok && rule.Proxies() && rule.Accepts(&q, p.server) {
+		return ""
+	}
+	return anew
+}
+
+// Move implements attach.Router.
+func (p proxied) Move(ctx context.Context, fd int, m attach.Meta, _ string) error {
+	return p.s.d.Returned().Attach(ctx, fd, m)
 }
 
 // proxyTarget is the policy's choice of the servers that have an address for
