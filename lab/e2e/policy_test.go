@@ -57,14 +57,14 @@ pools:
 			}
 		}
 	})
-	sub("by weight, within 2 %", func(c *cluster) {
+	sub("by weight, within 2 % of each share", func(c *cluster) {
 		c.policy(`
-services: [{name: web, routes: [{name: split, pools: [{pool: one, weight: 50}, {pool: two, weight: 30}, {pool: three, weight: 20}]}]}]
+services: [{name: web, routes: [{name: split, pools: [{pool: one, weight: 80}, {pool: two, weight: 15}, {pool: three, weight: 5}]}]}]
 pools: [{name: one, members: [{server: server1}]}, {name: two, members: [{server: server2}]}, {name: three, members: [{server: server3}]}]
 `)
 		got, failed := c.spread(10_000, 32, c.get("/bytes/100"))
 		c.none(failed)
-		for server, want := range map[string]int{"server1": 5000, "server2": 3000, "server3": 2000} {
+		for server, want := range map[string]int{"server1": 8000, "server2": 1500, "server3": 500} {
 			if d := got[server] - want; d*50 > want || -d*50 > want {
 				c.t.Errorf("%v, want %d on %s", got, want, server)
 			}
@@ -124,7 +124,7 @@ pools: [{name: one, members: [{server: server1}]}, {name: two, members: [{server
 
 func maglev(c *cluster) {
 	yaml := "services: [{name: web, defaultPool: m}]\npools: [{name: m, algorithm: maglev, hash: {on: [{url: true}]}, members: [{server: server1}, {server: server2}, {server: server3}]}]"
-	const keys = 600
+	const keys = 1000
 	where := func() map[int]string {
 		out := make(map[int]string)
 		h := c.client("client1")
