@@ -35,7 +35,7 @@ compose-test:
 	CI=1 $(GO) test -count=1 -timeout $(TIMEOUT) ./deploy/compose/...
 
 # The Debian package and the container image.
-package:
+package: preload
 	$(GO) run ./packaging/mkpackages
 
 setup:
