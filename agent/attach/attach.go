@@ -1,8 +1,9 @@
 // Package attach gets sockets of handed-off sessions to the applications of a
 // server node. A Listener passes the descriptor itself to a Go program that
-// uses the package handoff; the session then outlives the agent. A Relay keeps
-// the socket and copies bytes to and from any TCP server on the node; the
-// session ends with the agent.
+// uses the package handoff, a Preload to any program that has libshunt.so loaded,
+// which gets it from its own accept; the session then outlives the agent. A Relay
+// keeps the socket and passes requests and answers on to any HTTP server on the
+// node; the session ends with the agent.
 package attach
 
 import (
