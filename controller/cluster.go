@@ -143,11 +143,12 @@ func (c *cluster) run(ctx context.Context) {
 	// Not before the gap is over:
 	changed, policy, reported := (<-chan struct{})(nil), (<-chan struct{})(nil), (<-chan struct{})(nil)
 	refresh := func() {
+		began := time.Now()
 		if err := c.refresh(); err != nil {
 			c.log.Error("the cluster's state could not be brought up to date", "err", err)
 		}
 		changed, policy, reported = nil, nil, nil
-		gap.Reset(refreshGap)
+		gap.Reset(max(refreshGap, 4*time.Since(began))) // a big cluster leaves time for the rest
 	}
 	seen := c.view.Load().policy
 	for {

@@ -56,34 +56,31 @@ func poolKeys(p *shuntv1.Policy) map[string]*shuntv1.Pool {
 // agent has said nothing yet, or whose checks have not decided: an agent or
 // controller that starts anew forgets no failure.
 func serverStates(p *shuntv1.Policy, nodes []registry.Node, before []*shuntv1.ServerState) []*shuntv1.ServerState {
-	old := make(map[member]*shuntv1.ServerState, len(before))
-	for _, s := range before {
-		old[memberOf(s)] = s
-	}
-	states := make(map[member]*shuntv1.ServerState)
 	pools := poolKeys(p)
+	old := make(map[member]*shuntv1.ServerState, len(before))
+	states := make(map[member]*shuntv1.ServerState, len(before))
+	present := make(map[string]bool, len(nodes))
 	for _, n := range nodes {
-		if !n.Has(shuntv1.Role_ROLE_SERVER) {
+		present[n.Name] = n.Has(shuntv1.Role_ROLE_SERVER)
+	}
+	for _, s := range before {
+		m := memberOf(s)
+		if pools[m.pool] == nil || !present[m.server] {
 			continue
 		}
-		if n.Up && n.Report != nil {
-			states[member{n.Name, ""}] = unknown(member{n.Name, ""}, n.Report.Load)
+		old[m] = s
+		if states[m] = unknown(m, 0); pools[m.pool].Check != nil {
+			states[m] = decided(m, nil, s)
 		}
-		checks := n.Report.GetChecks()
-		if !n.Up {
-			checks = nil
+	}
+	for _, n := range nodes {
+		if !n.Up || n.Report == nil || !present[n.Name] {
+			continue
 		}
-		for key, pool := range pools {
-			m := member{n.Name, key}
-			var s *shuntv1.ServerState
-			if pool.Check != nil {
-				s = decided(m, checks, old[m])
-			}
-			if s == nil && old[m] != nil {
-				s = unknown(m, 0)
-			}
-			if s != nil {
-				states[m] = s
+		states[member{n.Name, ""}] = unknown(member{n.Name, ""}, n.Report.Load)
+		for _, c := range n.Report.Checks {
+			if m := (member{n.Name, c.Pool}); pools[m.pool].GetCheck() != nil {
+				states[m] = decided(m, c, old[m])
 			}
 		}
 	}
@@ -106,22 +103,20 @@ func unknown(m member, load uint32) *shuntv1.ServerState {
 	return &shuntv1.ServerState{Server: m.server, Pool: m.pool, Health: shuntv1.HealthState_HEALTH_STATE_UNKNOWN, Load: load}
 }
 
-// decided is the state by active checks; nil: nothing is known of the member.
-func decided(m member, checks []*shuntv1.ServerState, old *shuntv1.ServerState) *shuntv1.ServerState {
-	var s *shuntv1.ServerState
-	for _, c := range checks {
-		if c.GetPool() == m.pool {
-			s = &shuntv1.ServerState{Server: m.server, Pool: m.pool, Health: c.Health, Reason: c.Reason, SinceUnixNano: c.SinceUnixNano}
-		}
+// decided is the state by active checks: the latest report, or what was known
+// before if there is none or it has not decided.
+func decided(m member, report, old *shuntv1.ServerState) *shuntv1.ServerState {
+	switch report.GetHealth() {
+	case shuntv1.HealthState_HEALTH_STATE_HEALTHY, shuntv1.HealthState_HEALTH_STATE_UNHEALTHY:
+		return &shuntv1.ServerState{Server: m.server, Pool: m.pool, Health: report.Health, Reason: report.Reason, SinceUnixNano: report.SinceUnixNano}
 	}
-	undecided := s.GetHealth() == shuntv1.HealthState_HEALTH_STATE_UNSPECIFIED || s.GetHealth() == shuntv1.HealthState_HEALTH_STATE_UNKNOWN
 	switch old.GetHealth() {
 	case shuntv1.HealthState_HEALTH_STATE_HEALTHY, shuntv1.HealthState_HEALTH_STATE_UNHEALTHY:
-		if undecided {
-			return old
-		}
+		return old
 	}
-	return s
+	out := unknown(m, 0)
+	out.Reason = report.GetReason() // why there is no check
+	return out
 }
 
 // toldBy begins the reason of an ejection that the controller tells of. An
