@@ -61,7 +61,9 @@ func TestDependenciesPointOneWay(t *testing.T) {
 		{under("policy"), func(s string) bool { return ours(s) && !under("policy")(s) }, "the policy stands on nothing of ours"},
 		{under("controller"), under("agent", "handoff", "switchsim", "lab", "cmd"), "controller and agent meet only in the API"},
 		{under("agent"), under("controller", "switchsim", "lab", "cmd"), "controller and agent meet only in the API"},
-		{under("handoff"), not(func(s string) bool { return !ours(s) || under("handoff", "internal/handoffproto", "internal/httpframe")(s) }), "other people's servers import it"},
+		{under("handoff"), not(func(s string) bool {
+			return !ours(s) || under("handoff", "internal/handoffproto", "internal/httpframe")(s)
+		}), "other people's servers import it"},
 		{not(under("controller/openflow", "switchsim")), func(s string) bool { return strings.HasPrefix(s, "github.com/opencord/goloxi") }, "the OpenFlow codec stays where it is wrapped"},
 		{not(under("agent", "internal/testnet")), func(s string) bool { return s == "github.com/cilium/ebpf" }, "only the guard is an eBPF program"},
 	}
