@@ -54,6 +54,7 @@ type cluster struct {
 
 	telemetry *telemetry
 	traffic   traffic
+	explainer explainer
 	reported  chan struct{} // an agent's report has to be heard of at once
 
 	view     atomic.Pointer[view] // never nil once newCluster is done

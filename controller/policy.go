@@ -13,8 +13,12 @@ import (
 	shuntv1 "github.com/shunt-sdn/shunt/proto/shunt/v1"
 )
 
-// diffContext is how many equal lines stand around each difference.
-const diffContext = 3
+const (
+	// diffContext is how many equal lines stand around each difference.
+	diffContext = 3
+	// maxWarnings is how many an answer carries.
+	maxWarnings = 20
+)
 
 // policies answers operators about the dispatch policy: see api.Policies. What
 // is changed goes to the store; the cluster notices and tells the agents.
@@ -75,7 +79,11 @@ func (p policies) Apply(r *shuntv1.ApplyRequest) (*shuntv1.ApplyResponse, error)
 	if out.Changes, err = described(plan.Changes, r.GetDryRun()); err != nil {
 		return nil, err
 	}
-	for _, w := range plan.Warnings {
+	for i, w := range plan.Warnings {
+		if i == maxWarnings {
+			out.Warnings = append(out.Warnings, fmt.Sprintf("and %d more", len(plan.Warnings)-i))
+			break
+		}
 		out.Warnings = append(out.Warnings, w.Error())
 	}
 	return out, nil

@@ -6,9 +6,11 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/shunt-sdn/shunt/controller/policystore"
 	"github.com/shunt-sdn/shunt/controller/registry"
@@ -28,11 +30,10 @@ func (p policies) Explain(r *shuntv1.ExplainRequest) (*shuntv1.ExplainResponse, 
 	if err != nil {
 		return nil, err
 	}
-	engine, err := v.engine(service)
+	x, ok, err := p.c.explainer.explain(v, service, q)
 	if err != nil {
 		return nil, fmt.Errorf("the stored policy is refused by this version: %w", err)
 	}
-	x, ok := engine.Explain(service, q, nil)
 	if !ok {
 		return nil, fmt.Errorf("service %q: %w; shunt get services lists them", service, policystore.ErrNotFound)
 	}
@@ -124,49 +125,80 @@ func (v *view) serviceFor(name string, u *url.URL) (string, error) {
 	}}}
 }
 
-// engine compiles the policy with what is known of servers. Whether they are up
-// is seen from one service.
-func (v *view) engine(service string) (*policy.Engine, error) {
-	m, err := policyproto.Check(v.policy.Policy)
-	if err != nil {
-		return nil, err
+// explainer keeps the compiled policy: compiling it may take long. The zero value
+// is ready.
+type explainer struct {
+	mu       sync.Mutex // guards what follows, and is held while an engine is asked
+	state    *policy.State
+	engine   *policy.Engine
+	policy   *policystore.State  // that the engine was compiled from
+	services map[string][]string // with these servers
+}
+
+// explain asks the engine with what is known of servers. Whether they are up is
+// seen from the request's service.
+func (e *explainer) explain(v *view, service string, q *policy.Request) (policy.Explanation, bool, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err := e.compile(v); err != nil {
+		return policy.Explanation{}, false, err
 	}
-	state := policy.NewState(policy.Options{})
 	nodes := make(map[string]registry.Node, len(v.nodes))
 	for _, n := range v.nodes {
 		nodes[n.Name] = n
 	}
 	observe := func(server string) {
 		reason := unusable(nodes[server], service)
-		state.SetUp(server, reason == "", reason)
+		e.state.SetUp(server, reason == "", reason)
 	}
 	for _, s := range v.config.Services {
-		i := slices.IndexFunc(m.Services, func(x policy.Service) bool { return x.Name == s.Name })
-		if i < 0 {
-			i = len(m.Services)
-			m.Services = append(m.Services, policy.Service{Name: s.Name})
-		}
-		m.Services[i].Servers = s.Servers
 		for _, name := range s.Servers {
 			observe(name)
 		}
 	}
-	for _, pool := range m.Pools {
+	for _, pool := range v.policy.Policy.GetPools() {
 		for _, x := range pool.Members {
 			observe(x.Server)
 		}
 	}
 	ejected := ejections(poolKeys(v.policy.Policy), v.nodes)
 	for _, s := range v.config.Policy.States {
+		health := healthOf(s.Health)
 		if x := ejected[memberOf(s)]; x != nil && 2*len(x.by) < x.all {
-			continue // most dispatchers would choose it
+			health = policy.Unknown // most dispatchers would choose it
 		}
-		state.SetHealth(s.Pool, s.Server, healthOf(s.Health), s.Reason)
+		e.state.SetHealth(s.Pool, s.Server, health, s.Reason)
 		if s.Pool == "" {
-			state.SetLoad(s.Server, int(s.Load))
+			e.state.SetLoad(s.Server, int(s.Load))
 		}
 	}
-	return policy.Compile(&m, state)
+	x, ok := e.engine.Explain(service, q, nil)
+	return x, ok, nil
+}
+
+// compile makes the engine anew if policy or servers are others. e.mu is held.
+func (e *explainer) compile(v *view) error {
+	services := make(map[string][]string)
+	for _, s := range v.config.Services {
+		services[s.Name] = s.Servers
+	}
+	if e.policy == v.policy && reflect.DeepEqual(e.services, services) {
+		return nil
+	}
+	m, err := policyproto.Check(v.policy.Policy)
+	if err != nil {
+		return err
+	}
+	m.Complete(services)
+	if e.state == nil {
+		e.state = policy.NewState(policy.Options{})
+	}
+	engine, err := policy.Compile(&m, e.state)
+	if err != nil {
+		return err
+	}
+	e.engine, e.policy, e.services = engine, v.policy, services
+	return nil
 }
 
 // unusable says why a node takes no sessions of a service; empty: it does.
