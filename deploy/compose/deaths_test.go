@@ -5,7 +5,9 @@ package compose
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"os/exec"
 	"testing"
 	"time"
@@ -13,41 +15,69 @@ import (
 	"github.com/shunt-sdn/shunt/lab/app"
 )
 
-// A download is a long request that is under way in the client's container.
+// A download is a long request that is under way in the client's container. It
+// is read slowly until it is to finish, so that it lasts however slow or fast
+// the machine is.
 type download struct {
 	t      *testing.T
 	cmd    *exec.Cmd
-	check  *app.Verifier
 	stderr bytes.Buffer
-	done   chan error
+	hurry  chan struct{} // closed to finish
+	done   chan error    // gets the one result
 }
 
-// download starts one that takes some ten seconds, and returns once it has a
-// session that is handed off.
+const (
+	piece = 16 << 10              // octets
+	pace  = 10 * time.Millisecond // between pieces: 1.6 MB/s, 40 s at least
+)
+
 func (p *project) download(t *testing.T) *download {
 	t.Helper()
-	d := &download{t: t, check: app.NewVerifier(large), done: make(chan error, 1)}
-	d.cmd = p.execCommand(t.Context(), "client", "curl", "--silent", "--show-error", "--fail", "--max-time", "120",
-		"--limit-rate", "6M", fmt.Sprintf("%s/bytes/%d", vip, large))
-	d.cmd.Stdout, d.cmd.Stderr = d.check, &d.stderr
+	d := &download{t: t, hurry: make(chan struct{}), done: make(chan error, 1)}
+	d.cmd = p.execCommand(t.Context(), "client", "curl", "--silent", "--show-error", "--fail", "--max-time", "180",
+		fmt.Sprintf("%s/bytes/%d", vip, large))
+	d.cmd.Stderr = &d.stderr
+	out, err := d.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := d.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	go func() { d.done <- d.cmd.Wait() }()
+	go func() {
+		check := app.NewVerifier(large)
+		err := d.read(out, check)
+		d.done <- errors.Join(err, d.cmd.Wait(), check.Close())
+	}()
 	return d
 }
 
-// finish waits for the download and checks every octet.
+// read compares every octet, slowly until told to hurry.
+func (d *download) read(out io.Reader, check io.Writer) error {
+	ticker := time.NewTicker(pace)
+	defer ticker.Stop()
+	for {
+		if _, err := io.CopyN(check, out, piece); err == io.EOF {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		select {
+		case <-ticker.C:
+		case <-d.hurry:
+		}
+	}
+}
+
+// finish reads the rest and fails the test if an octet is wrong or missing.
 func (d *download) finish() {
 	d.t.Helper()
 	begin := time.Now()
+	close(d.hurry)
 	if err := <-d.done; err != nil {
 		d.t.Fatalf("download: %v: %s", err, d.stderr.String())
 	}
-	if err := d.check.Close(); err != nil {
-		d.t.Fatalf("download: %v", err)
-	}
-	d.t.Logf("the download ended %v later, complete", time.Since(begin).Round(time.Second/10))
+	d.t.Logf("the rest of the download took %v", time.Since(begin).Round(time.Second/10))
 }
 
 // underWay fails the test if the download is over.
@@ -135,9 +165,9 @@ func downloadOutlivesItsDispatcher(t *testing.T, p *project) {
 	p.isUp(dispatcher, false)
 	p.answers(20*time.Second, "the other dispatcher to take over", 10)
 	d.underWay()
+	d.finish()
 	p.start(dispatcher)
 	p.isUp(dispatcher, true)
-	d.finish()
 	p.answers(20*time.Second, "both dispatchers to serve", 10)
 }
 
@@ -162,6 +192,7 @@ func controllerDies(t *testing.T, p *project) {
 	p.carriers()
 	p.kill("controller")
 	p.answers(20*time.Second, "requests to be answered without a controller", 10)
+	d.underWay()
 	p.start("controller")
 	for _, node := range append(dispatchers, servers...) {
 		p.isUp(node, true)
@@ -174,9 +205,9 @@ func switchDies(t *testing.T, p *project) {
 	d := p.download(t)
 	p.carriers()
 	p.kill("switch")
-	d.underWay()
 	p.start("switch")
 	p.answers(30*time.Second, "requests to be answered by way of the new switch", 10)
+	d.underWay()
 	d.finish()
 	p.handsOff()
 }

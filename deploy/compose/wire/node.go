@@ -79,7 +79,7 @@ func parseNode(path string, text []byte) (node, error) {
 // and returns the connection to it. It ends when the panel does, and the link
 // with it.
 func plug(ctx context.Context, socket string, l link) (*net.UnixConn, error) {
-	ns, err := os.Open("/proc/self/ns/net")
+	ns, err := os.Open("/proc/thread-self/ns/net")
 	if err != nil {
 		return nil, fmt.Errorf("open this container's network namespace: %w", err)
 	}

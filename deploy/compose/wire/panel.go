@@ -23,26 +23,34 @@ const dataLink = "data0"
 type panel struct {
 	log      *slog.Logger
 	ports    []string // that may be asked for
+	nl       *netlink.Handle
 	listener *net.UnixListener
 
 	mu    sync.Mutex // guards conns; held while links change
 	conns map[*net.UnixConn]bool
 }
 
-// newPanel listens. A socket that a panel before this one left behind is replaced.
+// newPanel listens, and makes links in the namespace of the calling thread. A
+// socket that a panel before this one left behind is replaced.
 func newPanel(socket string, ports []string, log *slog.Logger) (*panel, error) {
 	if err := os.Remove(socket); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("remove the socket of the panel before: %w", err)
 	}
+	nl, err := netlink.NewHandle()
+	if err != nil {
+		return nil, fmt.Errorf("open netlink: %w", err)
+	}
 	l, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: socket, Net: "unixpacket"})
 	if err != nil {
+		nl.Close()
 		return nil, fmt.Errorf("listen on %s: %w", socket, err)
 	}
-	return &panel{log: log, ports: ports, listener: l, conns: map[*net.UnixConn]bool{}}, nil
+	return &panel{log: log, ports: ports, nl: nl, listener: l, conns: map[*net.UnixConn]bool{}}, nil
 }
 
 // run serves until the context ends. Links stay: they go with their namespaces.
 func (p *panel) run(ctx context.Context) error {
+	defer p.nl.Close()
 	var serving sync.WaitGroup
 	defer serving.Wait()
 	done := make(chan struct{})
@@ -123,8 +131,8 @@ func (p *panel) link(r request, ns *os.File) error {
 	defer p.mu.Unlock()
 	// The pair of a container that was restarted goes with its old namespace,
 	// but only once the kernel gets to it.
-	if old, err := netlink.LinkByName(r.Port); err == nil {
-		if err := netlink.LinkDel(old); err != nil && !errors.Is(err, unix.ENODEV) {
+	if old, err := p.nl.LinkByName(r.Port); err == nil {
+		if err := p.nl.LinkDel(old); err != nil && !errors.Is(err, unix.ENODEV) {
 			return fmt.Errorf("remove the old link %s: %w", r.Port, err)
 		}
 	}
@@ -132,7 +140,7 @@ func (p *panel) link(r request, ns *os.File) error {
 	attrs.Name = r.Port
 	attrs.Flags = net.FlagUp
 	pair := &netlink.Veth{LinkAttrs: attrs, PeerName: dataLink, PeerHardwareAddr: mac, PeerNamespace: netlink.NsFd(ns.Fd())}
-	if err := netlink.LinkAdd(pair); err != nil {
+	if err := p.nl.LinkAdd(pair); err != nil {
 		return fmt.Errorf("make the veth pair %s and %s: %w", r.Port, dataLink, err)
 	}
 	return nil
@@ -153,7 +161,7 @@ func (p *panel) keepUp(done <-chan struct{}) {
 			continue
 		}
 		p.log.Info("a port was set down; setting it up", "port", attrs.Name)
-		if err := netlink.LinkSetUp(u.Link); err != nil && !errors.Is(err, unix.ENODEV) {
+		if err := p.nl.LinkSetUp(u.Link); err != nil && !errors.Is(err, unix.ENODEV) {
 			p.log.Warn("set a port up", "port", attrs.Name, "err", err)
 		}
 	}
