@@ -32,7 +32,8 @@ test: setup lint check-generated build
 # The lab of containers, with an engine of its own where none runs.
 compose-test:
 	./deploy/compose/setup.sh
-	CI=1 $(GO) test -count=1 -timeout $(TIMEOUT) ./deploy/compose/...
+	$(GO) vet -tags compose ./deploy/compose
+	CI=1 $(GO) test -tags compose -v -count=1 -timeout $(TIMEOUT) ./deploy/compose/...
 
 # The Debian package and the container image.
 package: preload
