@@ -87,6 +87,18 @@ func (st *State) Done(server string) {
 	}
 }
 
+// Took takes in that a server took a request that Choose has put on its load,
+// and what its load is with it: fresher than the latest report.
+func (st *State) Took(server string, load int) {
+	st.Done(server)
+	st.mu.RLock()
+	s := st.servers[server]
+	st.mu.RUnlock()
+	if s != nil {
+		s.reported.Store(int64(load))
+	}
+}
+
 // Load is the load of a server: the latest report and what was sent since.
 func (st *State) Load(server string) int {
 	st.mu.RLock()

@@ -205,6 +205,9 @@ func (s *session) answered(a peer.Answer) migration.Event {
 		return migration.LinkLost
 	case a.Result.Outcome == shuntv1.ImportOutcome_IMPORT_OUTCOME_IMPORTED:
 		s.record.imported(a.Result)
+		if load := a.Result.Load; load > 0 {
+			s.d.o.Policy.State().Took(s.target.Node, int(load))
+		}
 		return migration.Imported
 	default:
 		s.reason = a.Result.Reason

@@ -207,6 +207,7 @@ func (s *Server) take(m *shuntv1.Import, v *verdict, r *shuntv1.ImportResult) er
 	h := &held{id: m.Id, origin: cmp.Or(m.Origin, m.Id), hop: m.Hop, cookie: cookie, since: begun, acked: acked}
 	s.mu.Lock()
 	s.put(key, h)
+	r.Load = uint32(len(s.sessions))
 	s.mu.Unlock()
 	if err = s.attach(a, fd, state, m); err != nil {
 		s.mu.Lock()

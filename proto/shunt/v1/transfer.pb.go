@@ -692,9 +692,11 @@ type ImportResult struct {
 	Id      string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	Outcome ImportOutcome          `protobuf:"varint,2,opt,name=outcome,proto3,enum=shunt.v1.ImportOutcome" json:"outcome,omitempty"`
 	// Why it was refused.
-	Reason        string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
-	RestoreUs     uint32 `protobuf:"varint,4,opt,name=restore_us,json=restoreUs,proto3" json:"restore_us,omitempty"`
-	AttachUs      uint32 `protobuf:"varint,5,opt,name=attach_us,json=attachUs,proto3" json:"attach_us,omitempty"`
+	Reason    string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	RestoreUs uint32 `protobuf:"varint,4,opt,name=restore_us,json=restoreUs,proto3" json:"restore_us,omitempty"`
+	AttachUs  uint32 `protobuf:"varint,5,opt,name=attach_us,json=attachUs,proto3" json:"attach_us,omitempty"`
+	// Sessions that the server has now, with this one; 0: not told.
+	Load          uint32 `protobuf:"varint,6,opt,name=load,proto3" json:"load,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -760,6 +762,13 @@ func (x *ImportResult) GetRestoreUs() uint32 {
 func (x *ImportResult) GetAttachUs() uint32 {
 	if x != nil {
 		return x.AttachUs
+	}
+	return 0
+}
+
+func (x *ImportResult) GetLoad() uint32 {
+	if x != nil {
+		return x.Load
 	}
 	return 0
 }
@@ -1019,14 +1028,15 @@ const file_shunt_v1_transfer_proto_rawDesc = "" +
 	"\tKeepAlive\x12\x12\n" +
 	"\x04idle\x18\x01 \x01(\rR\x04idle\x12\x1a\n" +
 	"\binterval\x18\x02 \x01(\rR\binterval\x12\x14\n" +
-	"\x05count\x18\x03 \x01(\rR\x05count\"\xa5\x01\n" +
+	"\x05count\x18\x03 \x01(\rR\x05count\"\xb9\x01\n" +
 	"\fImportResult\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x121\n" +
 	"\aoutcome\x18\x02 \x01(\x0e2\x17.shunt.v1.ImportOutcomeR\aoutcome\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x1d\n" +
 	"\n" +
 	"restore_us\x18\x04 \x01(\rR\trestoreUs\x12\x1b\n" +
-	"\tattach_us\x18\x05 \x01(\rR\battachUs\"#\n" +
+	"\tattach_us\x18\x05 \x01(\rR\battachUs\x12\x12\n" +
+	"\x04load\x18\x06 \x01(\rR\x04load\"#\n" +
 	"\x04Ping\x12\x1b\n" +
 	"\tsent_nano\x18\x01 \x01(\x03R\bsentNano\"B\n" +
 	"\x04Pong\x12\x1b\n" +
