@@ -18,7 +18,7 @@ import (
 // checkBridges looks into an Open vSwitch database for what OpenFlow does not
 // say of the configured switches.
 func (r *Report) checkBridges(ctx context.Context, o ControllerOptions, cfg config.Config) {
-	ctx, cancel := context.WithTimeout(ctx, connectTime)
+	ctx, cancel := context.WithTimeout(ctx, settleTime)
 	defer cancel()
 	db, err := dialOVSDB(ctx, o.OVSDB)
 	if err != nil {
@@ -27,6 +27,13 @@ func (r *Report) checkBridges(ctx context.Context, o ControllerOptions, cfg conf
 	}
 	defer db.close()
 	t, err := readTables(db)
+	for err == nil && t.connecting() && ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case <-time.After(200 * time.Millisecond):
+			t, err = readTables(db)
+		}
+	}
 	if err != nil {
 		r.fail("ovsdb", o.OVSDB, "", "%v", err)
 		return
@@ -62,6 +69,21 @@ func readTables(db *ovsdb) (t tables, err error) {
 		}
 	}
 	return t, nil
+}
+
+// settleTime is longer than the interval at which a switch tells its database
+// whether it is connected to its controllers, 5 s.
+const settleTime = 6 * time.Second
+
+// connecting tells whether a controller is not connected, as far as the database
+// knows.
+func (t tables) connecting() bool {
+	for _, c := range t.controllers {
+		if kind, _, _ := strings.Cut(c.text("target"), ":"); c.text("is_connected") != "true" && !strings.HasPrefix(kind, "p") {
+			return true
+		}
+	}
+	return false
 }
 
 func (t tables) names() []string {

@@ -9,6 +9,7 @@ import (
 	"net"
 	"sort"
 	"strings"
+	"time"
 )
 
 // ovsdb asks an Open vSwitch database. Protocol: RFC 7047.
@@ -32,7 +33,7 @@ func dialOVSDB(ctx context.Context, target string) (*ovsdb, error) {
 		return nil, fmt.Errorf("connect to the database %s: %w", target, err)
 	}
 	if deadline, ok := ctx.Deadline(); ok {
-		if err := c.SetDeadline(deadline); err != nil {
+		if err := c.SetDeadline(deadline.Add(time.Second)); err != nil {
 			c.Close()
 			return nil, fmt.Errorf("connect to the database %s: %w", target, err)
 		}

@@ -152,16 +152,20 @@ func (r *rig) whole() {
 func (r *rig) listen(host, address string, mptcp bool) (end func()) {
 	r.t.Helper()
 	var l net.Listener
-	err := r.Do(host, func() (err error) {
-		var lc net.ListenConfig
-		lc.SetMultipathTCP(mptcp)
-		l, err = lc.Listen(r.t.Context(), "tcp4", address)
-		return err
-	})
-	if err != nil {
-		r.t.Fatal(err)
+	for deadline := time.Now().Add(20 * time.Second); ; <-time.After(50 * time.Millisecond) {
+		err := r.Do(host, func() (err error) {
+			var lc net.ListenConfig
+			lc.SetMultipathTCP(mptcp)
+			l, err = lc.Listen(r.t.Context(), "tcp4", address)
+			return err
+		})
+		if err == nil {
+			return func() { l.Close() }
+		}
+		if time.Now().After(deadline) { // what a killed process had may take a moment to go
+			r.t.Fatal(err)
+		}
 	}
-	return func() { l.Close() }
 }
 
 // edited writes a configuration with a part replaced and returns its path.
@@ -219,7 +223,7 @@ func (r *rig) certificate(host string, change func(*x509.Certificate)) string {
 		r.t.Fatal(err)
 	}
 	text, _, _ := strings.Cut(string(b), "tls:")
-	text += fmt.Sprintf("tls: {cert: %s, key: %s, ca: %s}\n", cert, keyFile, caFile)
+	text += fmt.Sprintf("tls: {cert: %q, key: %q, ca: %q}\n", cert, keyFile, caFile)
 	path := filepath.Join(dir, "config.yaml")
 	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 		r.t.Fatal(err)
