@@ -117,6 +117,7 @@ pools: [{name: one, members: [{server: server1}]}, {name: two, members: [{server
 		}
 		c.t.Logf("the slowest of 12 changes took %v, the verb included", slowest)
 	})
+	sub("a service made at run time", created)
 	sub("a failing server is left out and comes back", failing)
 	sub("a drain under load", drains)
 	sub("an operator's program that is killed", program)
@@ -167,6 +168,37 @@ func maglev(c *cluster) {
 		c.t.Errorf("%d of %d URLs moved, server3 had %d", moved, keys, share)
 	}
 	c.t.Logf("%d of %d URLs moved, server3 had %d", moved, keys, share)
+}
+
+// created: leases, flows and dispatchers of a service come and go with the policy.
+func created(c *cluster) {
+	c.policy("services: [{name: closed, vips: [10.10.0.81], port: 8080, routes: [{name: all, reject: {status: 403, reason: closed}}]}]")
+	h := c.client("client1")
+	get := func() (status int, err error) {
+		a, err := h.Get("http://10.10.0.81:8080/")
+		if err != nil {
+			return 0, err
+		}
+		a.Body.Close()
+		return a.StatusCode, nil
+	}
+	h.Timeout = time.Second
+	c.await(10*time.Second, func() string {
+		if status, err := get(); status != http.StatusForbidden {
+			return fmt.Sprintf("the new service answers %d, %v", status, err)
+		}
+		return ""
+	})
+	if out := c.exec("controller", binary, "get", "services", "closed"); !strings.Contains(out, "10.10.0.81:8080") {
+		c.t.Errorf("get services:\n%s", out)
+	}
+	c.exec("controller", binary, "delete", "service", "closed")
+	c.await(10*time.Second, func() string {
+		if status, err := get(); err == nil {
+			return fmt.Sprintf("the deleted service answers %d", status)
+		}
+		return ""
+	})
 }
 
 // failing: a check finds an application that does not answer, and so do imports
