@@ -99,6 +99,18 @@ func (st *State) Took(server string, load int) {
 	}
 }
 
+// Hold keeps a request that Choose has put on a server's load there until
+// release is called, once: for what is no part of the server's reports, as its
+// agent does not see it.
+func (st *State) Hold(server string) (release func()) {
+	st.Done(server)
+	st.mu.Lock()
+	s := st.server(server)
+	st.mu.Unlock()
+	s.held.Add(1)
+	return func() { s.held.Add(-1) }
+}
+
 // Load is the load of a server: the latest report and what was sent since.
 func (st *State) Load(server string) int {
 	st.mu.RLock()

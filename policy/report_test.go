@@ -29,3 +29,19 @@ func TestAServersOwnWordOfItsLoad(t *testing.T) {
 		t.Errorf("load %d of a server that there is not", n)
 	}
 }
+
+// A request that no agent sees is on its server's load until it is over.
+func TestWhatIsInNoReportStaysOnTheLoad(t *testing.T) {
+	b := newBed(t, []Pool{{Name: "app", Members: members(1)}})
+	r, _ := b.e.Route("web", new(Request))
+	r.Choose(new(Request), nil)
+	release := b.st.Hold("s1")
+	b.st.SetLoad("s1", 7)
+	if n := b.st.Load("s1"); n != 8 {
+		t.Errorf("load %d, want 7 reported and 1 held", n)
+	}
+	release()
+	if n := b.st.Load("s1"); n != 7 {
+		t.Errorf("load %d, want 7", n)
+	}
+}

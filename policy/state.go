@@ -36,6 +36,7 @@ type serverState struct {
 
 	reported atomic.Int64 // load, by its agent
 	since    atomic.Int64 // sent to it since that report
+	held     atomic.Int64 // sent to it past its agent, and not over yet: see Hold
 
 	down   bool   // guarded by State.mu
 	reason string // why it is down; guarded by State.mu
@@ -45,8 +46,8 @@ type serverState struct {
 	when   time.Time
 }
 
-// load is the latest report and what was sent since.
-func (s *serverState) load() int64 { return s.reported.Load() + s.since.Load() }
+// load is the latest report, what was sent since, and what is in no report.
+func (s *serverState) load() int64 { return s.reported.Load() + s.since.Load() + s.held.Load() }
 
 // poolState is a pool, for all engines.
 type poolState struct {

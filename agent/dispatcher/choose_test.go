@@ -255,4 +255,9 @@ func TestModeProxyIsHeeded(t *testing.T) {
 	if got := b.Counters(); got != (Counters{Proxied: 1}) {
 		t.Errorf("counters %+v", got)
 	}
+	if n := b.o.Policy.State().Load("server1"); n != 1 {
+		t.Errorf("server1's load is %d, want 1", n)
+	}
+	c.Close()
+	await(t, "it is off its server's load", func() bool { return b.o.Policy.State().Load("server1") == 0 })
 }

@@ -45,8 +45,9 @@ func (s *session) proxy() (migration.Event, bool) {
 		s.d.proxied.Add(1)
 		s.tell(Proxied, name, 0)
 		s.observe(to, routing.Proxied, "")
-		begun := time.Now()
+		begun, release := time.Now(), s.d.o.Policy.State().Hold(name)
 		stats, err := s.relay(backend, name)
+		release()
 		if err != nil {
 			s.d.o.Log.Debug("a proxied session ended", "client", s.client, "server", name, "err", err)
 		}
