@@ -11,7 +11,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/shunt-sdn/shunt/agent/httphead"
-	"github.com/shunt-sdn/shunt/agent/tcprepair"
 )
 
 // errNoRequest says that the client left without a request, or this dispatcher
@@ -57,15 +56,18 @@ func (s *session) awaitHead() (httphead.Head, error) {
 			}
 			// Incomplete. New bytes wake this up again, and so does a FIN: then
 			// what is here is all there will ever be.
-			if n == seen && halfClosed(int(fd)) {
+			fin, dead := ended(int(fd))
+			switch {
+			case dead:
 				result = errNoRequest
 				return true
+			case fin && n == seen:
+				result = &httphead.Error{Status: 400, Reason: "the request ends within its head"}
+				return true
 			}
-			seen = n
-			if halfClosed(int(fd)) {
-				continue
+			if seen = n; !fin {
+				return false
 			}
-			return false
 		}
 	}
 	// Mostly the head is here already, and a deadline not worth its cost.
@@ -98,10 +100,15 @@ func (s *session) awaitHead() (httphead.Head, error) {
 	return head, s.conn.SetReadDeadline(time.Time{})
 }
 
-// halfClosed tells whether the client has sent its FIN, or the connection died.
-func halfClosed(fd int) bool {
-	state, err := tcprepair.TCPState(fd)
-	return err != nil || state != tcprepair.StateEstablished
+// ended tells whether the client has sent its FIN, and whether the connection is
+// dead. The TCP state would not tell: that of a session that came home after its
+// FIN is ESTABLISHED still, see tcprepair.State.FinReceived.
+func ended(fd int) (fin, dead bool) {
+	p := [1]unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}
+	if _, err := unix.Poll(p[:], 0); err != nil {
+		return false, err != unix.EINTR
+	}
+	return p[0].Revents&unix.POLLRDHUP != 0, p[0].Revents&(unix.POLLHUP|unix.POLLERR) != 0
 }
 
 // refuse answers with an error and closes, so that the client reads the answer:

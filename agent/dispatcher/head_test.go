@@ -69,6 +69,20 @@ func TestAHeadOfTheLargestSizePasses(t *testing.T) {
 	}
 }
 
+// A client that half-closes within a head hears what any server would say.
+func TestAHeadThatEndsInItsMiddleIsABadRequest(t *testing.T) {
+	b := newBed(t, Service{Servers: []Server{application(t, "server1")}}, nil)
+	c := b.dial()
+	c.say("GET / HT")
+	await(t, "the session is here", func() bool { return len(b.Held()) == 1 })
+	if err := c.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if status, _ := c.response(); status != 400 {
+		t.Errorf("answered with %d, want 400", status)
+	}
+}
+
 // TestNobodyIsAnswered: clients that leave, or never ask, get no response.
 func TestNobodyIsAnswered(t *testing.T) {
 	for _, c := range []struct {
@@ -76,7 +90,6 @@ func TestNobodyIsAnswered(t *testing.T) {
 		timeout    time.Duration
 		leave      func(*client) error
 	}{
-		{"FIN in the head", "GET / HT", 0, func(c *client) error { return c.CloseWrite() }},
 		{"FIN without a request", "", 0, func(c *client) error { return c.CloseWrite() }},
 		{"RST in the head", "GET / HT", 0, func(c *client) error {
 			if err := c.SetLinger(0); err != nil {
