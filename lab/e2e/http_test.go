@@ -146,14 +146,14 @@ func TestClientsSeeWhatTheyWouldSeeFromTheServerItself(t *testing.T) {
 		t.Run(o.Attach, func(t *testing.T) {
 			c := up(t, o)
 			vip := netip.AddrPortFrom(c.Service().VIP, c.Service().Port)
-			c.compare("one server a connection", vip)
+			c.compare("one server a connection", vip, httpCases())
 			c.refusals(vip)
 			c.abandons(vip)
 			c.webSocket(vip)
 			// Again, with connections that move from request to request.
 			c.apply(byPath)
 			before := c.status()
-			c.compare("servers by path", vip)
+			c.compare("servers by path", vip, httpCases())
 			after := c.status()
 			if moves := after.HandoffsCompleted - before.HandoffsCompleted; moves < 200 {
 				t.Errorf("%d hand-offs: connections did not move between requests", moves)
@@ -182,8 +182,8 @@ pools:
 `
 
 // compare runs every case against a server itself and through the service.
-func (c *cluster) compare(how string, vip netip.AddrPort) {
-	for _, hc := range httpCases() {
+func (c *cluster) compare(how string, vip netip.AddrPort, cases []httpCase) {
+	for _, hc := range cases {
 		c.t.Run(how+": "+hc.name, func(t *testing.T) {
 			c := &cluster{Lab: c.Lab, t: t, operator: c.operator}
 			want, wantEnd := c.converse(c.server1(), hc.talk)
@@ -295,6 +295,12 @@ func (c *cluster) abandons(vip netip.AddrPort) {
 			}
 		})
 	}
+	c.nothingLeft()
+}
+
+// nothingLeft waits for the sessions of clients that are gone to end.
+func (c *cluster) nothingLeft() {
+	c.t.Helper()
 	// A RST that arrives while the connection is between two nodes is lost; then
 	// TCP's keep-alive finds the client gone, after 15 s with Go's servers.
 	begun, last := time.Now(), ""
