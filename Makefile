@@ -10,7 +10,7 @@ TOOL      = $(GO) tool -modfile=tools/go.mod
 PACKAGES ?= ./...
 BENCH    ?= .
 FUZZTIME ?= 20s
-TIMEOUT  ?= 20m
+TIMEOUT  ?= 30m
 
 .PHONY: build preload package demo test compose-test setup lint check-generated generate bench fuzz clean
 
