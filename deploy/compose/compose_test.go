@@ -51,6 +51,7 @@ func TestTheLabOfContainers(t *testing.T) {
 		{"requests go elsewhere when a server dies", serverDies},
 		{"requests are answered without the controller", controllerDies},
 		{"a download goes on when the switch is back", switchDies},
+		{"the links come back with the panel", panelDies},
 	}
 	for _, s := range story {
 		if !t.Run(s.name, func(t *testing.T) {

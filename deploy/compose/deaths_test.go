@@ -212,6 +212,19 @@ func switchDies(t *testing.T, p *project) {
 	p.handsOff()
 }
 
+// All links go with the panel. Nodes notice, and Docker restarts them; the switch
+// has to be told, because it shares the panel's network namespace.
+func panelDies(t *testing.T, p *project) {
+	p.kill("panel")
+	p.start("panel")
+	p.docker("restart", "--time", "1", p.container("switch"))
+	for _, service := range append([]string{"switch", "client"}, append(dispatchers, servers...)...) {
+		p.healthy(service)
+	}
+	p.answers(30*time.Second, "requests to be answered over the new links", 10)
+	p.handsOff()
+}
+
 // handsOff waits until requests are handed off, as opposed to proxied.
 func (p *project) handsOff() {
 	p.t.Helper()

@@ -38,6 +38,12 @@ func newProject(t *testing.T, e *engine) *project {
 		if out, err := p.compose(ctx, "down", "--volumes", "--remove-orphans", "--timeout", "5").CombinedOutput(); err != nil {
 			t.Errorf("docker-compose down: %v: %s", err, out)
 		}
+		for _, kind := range [][]string{{"ps", "--all"}, {"volume", "ls"}, {"network", "ls"}} {
+			args := append(kind, "--quiet", "--filter", "label=com.docker.compose.project="+p.name)
+			if out, err := command(ctx, p.env, "docker", args...).CombinedOutput(); err != nil || len(out) > 0 {
+				t.Errorf("docker %s, after down: %v: %s", kind[0], err, out)
+			}
+		}
 	})
 	return p
 }
