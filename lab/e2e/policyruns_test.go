@@ -211,20 +211,25 @@ func proxies(c *cluster) {
 		c.t.Errorf("mode proxy: %d proxied, %d handed off, want 100 and 0", proxied, moved)
 	}
 	c.policy("services: [{name: web, routes: [{name: either, match: {paths: [{prefix: /bytes/}]}, pool: all, mode: auto}]}]\npools: [{name: all}]")
-	for _, size := range []int{100, 2_000_000} {
-		n := 400
-		if size > 1000 {
-			n = 100
-		}
+	for _, size := range []int{100, 4_000_000} {
 		h := c.client("client1")
-		proxied, moved := c.paths(func() {
-			for range n {
-				if err := download(c.t.Context(), h, c.urls(fmt.Sprint("/bytes/", size))[0], int64(size)); err != nil {
-					c.t.Error(err)
-				}
+		fetch := func() {
+			if err := download(c.t.Context(), h, c.urls(fmt.Sprint("/bytes/", size))[0], int64(size)); err != nil {
+				c.t.Error(err)
 			}
-		}, n)
-		c.t.Logf("mode auto, %d octets: %d proxied, %d handed off", size, proxied, moved)
+		}
+		for begun := time.Now(); time.Since(begun) < 3*time.Second; { // ends are told two seconds later
+			fetch()
+		}
+		proxied, moved := c.paths(func() {
+			for range 100 {
+				fetch()
+			}
+		}, 100)
+		c.t.Logf("mode auto, %d octets, after 3 s: %d proxied, %d handed off", size, proxied, moved)
+		if size == 100 && proxied < moved {
+			c.t.Error("little answers are cheaper to copy")
+		}
 	}
 }
 
