@@ -162,7 +162,9 @@ func (e *engine) stop(t *testing.T) {
 		_ = e.cmd.Process.Kill()
 		<-e.ended
 	}
+	begin := time.Now()
 	removeEngine(t, e.dir)
+	t.Logf("removing the engine: %v", time.Since(begin).Round(time.Second/10))
 }
 
 // removeEngine removes what an engine leaves on the machine. Its processes are

@@ -35,9 +35,11 @@ func newProject(t *testing.T, e *engine) *project {
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 		defer cancel()
+		begin := time.Now()
 		if out, err := p.compose(ctx, "down", "--volumes", "--remove-orphans", "--timeout", "5").CombinedOutput(); err != nil {
 			t.Errorf("docker-compose down: %v: %s", err, out)
 		}
+		t.Logf("docker-compose down: %v", time.Since(begin).Round(time.Second/10))
 		for _, kind := range [][]string{{"ps", "--all"}, {"volume", "ls"}, {"network", "ls"}} {
 			args := append(kind, "--quiet", "--filter", "label=com.docker.compose.project="+p.name)
 			if out, err := command(ctx, p.env, "docker", args...).CombinedOutput(); err != nil || len(out) > 0 {
