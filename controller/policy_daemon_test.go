@@ -187,8 +187,7 @@ func TestAServiceMadeAtRunTimeGetsLeasesAndATopologyAndLosesThem(t *testing.T) {
 func TestHealthIsMergedAndToldToEveryAgentAtOnce(t *testing.T) {
 	cfg := testConfig(t)
 	d := start(t, cfg)
-	d1, d2, d3 := d.join(t, "dispatcher1"), d.join(t, "dispatcher2"), d.join(t, "dispatcher3")
-	s1 := d.join(t, "server1")
+	d1, s1 := d.join(t, "dispatcher1"), d.join(t, "server1")
 	s1.has(t, d.apply(t, shopPolicy).Revision)
 	check := func(h shuntv1.HealthState, reason string) *shuntv1.Report {
 		return &shuntv1.Report{Checks: []*shuntv1.ServerState{{Pool: "web/app", Health: h, Reason: reason}, {Pool: "none", Health: h}}}
@@ -203,7 +202,7 @@ func TestHealthIsMergedAndToldToEveryAgentAtOnce(t *testing.T) {
 
 	// A controller that starts again remembers.
 	d = start(t, cfg)
-	d1, d2, d3 = d.join(t, "dispatcher1"), d.join(t, "dispatcher2"), d.join(t, "dispatcher3")
+	d1, d2, d3 := d.join(t, "dispatcher1"), d.join(t, "dispatcher2"), d.join(t, "dispatcher3")
 	d1.state(t, "server1/web/app UNHEALTHY 3 checks failed")
 	s1 = d.join(t, "server1")
 	s1.report(check(shuntv1.HealthState_HEALTH_STATE_HEALTHY, "2 checks succeeded"))
