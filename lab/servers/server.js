@@ -217,7 +217,7 @@ function webSocket(req, socket, head) {
 }
 
 // Clients that are gone without a word are found by TCP's keep-alive.
-const server = http.createServer({keepAlive: true, keepAliveInitialDelay: 5000}, answer);
+const server = http.createServer({keepAlive: true, keepAliveInitialDelay: 5000, keepAliveTimeout: 2000}, answer);
 server.httpAllowHalfOpen = true; // a client may send FIN, and wait for answers
 server.on('upgrade', webSocket);
 server.on('checkContinue', (req, res) => {
