@@ -56,6 +56,7 @@ type agent struct {
 	policy     *routing.Table
 	health     *apphealth.Prober
 	telemetry  *telemetry
+	drain      drain
 
 	mu     sync.RWMutex // guards what follows
 	known  bool         // a configuration was applied
@@ -65,7 +66,8 @@ type agent struct {
 // Run runs the agent in the calling process's network namespace until ctx ends.
 // Sessions that applications hold live on after it.
 func Run(ctx context.Context, cfg config.Config, version string, log *slog.Logger) (err error) {
-	a := &agent{cfg: cfg, log: log.With("node", cfg.Node), instance: rand.Uint64(), version: version}
+	a := &agent{cfg: cfg, log: log.With("node", cfg.Node), instance: rand.Uint64(), version: version,
+		drain: drain{leave: make(chan struct{}, leaveAtOnce)}}
 	if err := a.readInterface(); err != nil {
 		return err
 	}

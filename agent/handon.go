@@ -19,7 +19,7 @@ import (
 // PerRequest implements attach.Router. On a server that is drained every further
 // request is looked at, so that it goes elsewhere.
 func (a *agent) PerRequest(service string) bool {
-	return a.policy.PerRequest(service) || a.policy.Drains(a.cfg.Node)
+	return a.drain.on.Load() || a.policy.PerRequest(service)
 }
 
 // Route implements attach.Router. A request that this server may answer stays;
@@ -36,10 +36,7 @@ func (a *agent) Route(m attach.Meta, head *httphead.Head) string {
 	v, _ := a.view()
 	if !rule.ForDispatcher() {
 		service := v.all[m.Service]
-		c, ok := rule.Choose(&q, func(name string) bool {
-			i := slices.IndexFunc(service.Servers, func(s dispatcher.Server) bool { return s.Node == name })
-			return i >= 0 && (name == a.cfg.Node || a.dispatcher.Reachable(m.Service, service.Servers[i]))
-		})
+		c, ok := rule.Choose(&q, func(name string) bool { return a.reachable(service, name) })
 		if ok && c.Server == a.cfg.Node {
 			return ""
 		}
@@ -53,9 +50,20 @@ func (a *agent) Route(m attach.Meta, head *httphead.Head) string {
 	return ""
 }
 
+// reachable tells whether one of the service's servers can answer: this one, or
+// one that a session can be handed to.
+func (a *agent) reachable(s dispatcher.Service, name string) bool {
+	i := slices.IndexFunc(s.Servers, func(s dispatcher.Server) bool { return s.Node == name })
+	return i >= 0 && (name == a.cfg.Node || a.dispatcher.Reachable(s.Name, s.Servers[i]))
+}
+
 // Move implements attach.Router: it hands a session of an application here on to
 // another server, or back to its home.
 func (a *agent) Move(ctx context.Context, fd int, m attach.Meta, node string) error {
+	return a.handOn(ctx, fd, m, node, false)
+}
+
+func (a *agent) handOn(ctx context.Context, fd int, m attach.Meta, node string, idle bool) error {
 	v, _ := a.view()
 	service, ok := v.all[m.Service]
 	if !ok {
@@ -78,8 +86,11 @@ func (a *agent) Move(ctx context.Context, fd int, m attach.Meta, node string) er
 	}
 	err := a.dispatcher.HandOn(ctx, fd, dispatcher.Onward{
 		ID: m.ID, Origin: d.Origin, Hop: d.Hop, Departure: d,
-		Client: m.Client, Local: m.Local, VIP: m.VIP, Service: service, Target: target,
+		Client: m.Client, Local: m.Local, VIP: m.VIP, Service: service, Target: target, Idle: idle,
 	})
+	if err == nil && a.drain.on.Load() {
+		a.drain.moved.Add(1)
+	}
 	if err != nil {
 		a.log.Info("a session stays where it is", "client", m.Client, "service", m.Service, "to", node, "err", err)
 	}

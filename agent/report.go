@@ -91,6 +91,7 @@ func (a *agent) report() *shuntv1.Report {
 	c := a.dispatcher.Counters()
 	r.RequestsProxied, r.RequestsRefused = c.Proxied, c.Refused
 	a.policy.Report(r)
+	r.SessionsMoved = a.drain.moved.Load()
 	r.Checks = a.health.States()
 	r.Load = uint32(a.server.Sessions())
 	counters, err := a.guard.Counters()

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/shunt-sdn/shunt/agent/attach"
 	"github.com/shunt-sdn/shunt/agent/config"
 	"github.com/shunt-sdn/shunt/agent/dispatcher"
 	apphealth "github.com/shunt-sdn/shunt/agent/health"
@@ -180,11 +179,7 @@ func (a *agent) apply(c *shuntv1.NodeConfig) {
 	if now, problem := a.policy.Version(); now != before || problem != "" {
 		a.control.ReportNow()
 	}
-	for _, at := range a.attached {
-		if l, ok := at.(*attach.Listener); ok {
-			l.RoutesChanged()
-		}
-	}
+	a.routesChanged()
 	if a.cfg.Has(config.Dispatcher) {
 		err = errors.Join(err, a.dispatcher.Set(v.services))
 	}

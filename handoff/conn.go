@@ -20,6 +20,7 @@ type Session struct {
 	Client  netip.AddrPort // the client: RemoteAddr
 	Local   netip.AddrPort // the session address: LocalAddr
 	VIP     netip.AddrPort // what the client connected to; the zero value if unknown
+	Idle    bool           // it came between two requests: the next one may take its time
 }
 
 // Conn is a connection that was handed over: a *net.TCPConn with all of its
@@ -120,8 +121,10 @@ func (l *Listener) newConn(s handoffproto.Session, fd int) (*Conn, error) {
 		return nil, fmt.Errorf("handoff: take over session %s of %v: the agent sent a %T, not a TCP connection", s.ID, s.Client, c)
 	}
 	conn := &Conn{TCPConn: tcp, session: Session(s), listener: l}
-	conn.waiting.Store(true)
-	l.countWaiting(1)
+	if !s.Idle { // else nobody waits for an answer
+		conn.waiting.Store(true)
+		l.countWaiting(1)
+	}
 	return conn, nil
 }
 

@@ -22,9 +22,15 @@
 //
 // lets such a connection go: before the request is read, and after the answer to
 // the one before was written, it moves to the other server, and here it looks to
-// the http.Server as if the client had closed it. A program whose server has
-// other listeners too sets ConnState as the server's hook. Without either, and
-// after Hijack, connections stay.
+// the http.Server as if the client had closed it. When an operator takes the
+// server out of service (shunt drain), connections on which no request is under
+// way leave at once, in the same way. A program whose server has other listeners
+// too sets ConnState as the server's hook. Without either, and after Hijack,
+// connections stay.
+//
+// A connection can therefore come before its next request does (Session.Idle).
+// To the http.Server it is a new one: ReadHeaderTimeout and ReadTimeout run from
+// then on.
 //
 // # Life of a listener
 //

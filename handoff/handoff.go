@@ -48,6 +48,7 @@ type Listener struct {
 	directDone chan struct{} // closed at that goroutine's end
 
 	questions questions // about requests
+	vacancies vacancies
 
 	closing   chan struct{} // closed by Close
 	abandoned chan struct{} // closed when nobody came for what was left

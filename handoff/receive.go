@@ -68,6 +68,9 @@ func (l *Listener) take(f handoffproto.Frame, fd int) (net.Conn, error) {
 		l.questions.perRequest[f.Service] = f.On
 		l.questions.mu.Unlock()
 		return nil, closeUnwanted(fd)
+	case handoffproto.Vacate:
+		l.vacancies.set(f.Service, f.On)
+		return nil, closeUnwanted(fd)
 	case handoffproto.Answer:
 		l.answered(f)
 		return nil, closeUnwanted(fd)

@@ -39,11 +39,11 @@ func (r *requests) read(b []byte) (int, error) {
 			_, err := r.look(b[:1], true)
 			return 0, err
 		case boundary:
-			n, err := r.look(b, false)
+			n, err := r.next(b)
 			if err != nil {
 				return 0, err
 			}
-			if r.served && r.conn.listener.asks(r.conn.session.Service) {
+			if (r.served || r.conn.session.Idle) && r.conn.listener.asks(r.conn.session.Service) {
 				if err := r.route(b[:n]); err != nil {
 					return 0, err
 				}
@@ -135,6 +135,7 @@ type limit struct {
 	mu   sync.Mutex
 	user time.Time // guarded by mu
 	own  time.Time // guarded by mu
+	idle bool      // wake may set own; guarded by mu
 }
 
 // setDeadline is Conn.SetReadDeadline.

@@ -214,6 +214,7 @@ func (l *Listener) unanswered() {
 		answer <- ""
 		delete(q.open, n)
 	}
+	l.vacancies.clear()
 }
 
 // send sends a frame to the agent, without waiting.

@@ -25,6 +25,15 @@ type Meta struct {
 	Client  netip.AddrPort // the remote end
 	Local   netip.AddrPort // the session address: the local end
 	VIP     netip.AddrPort // what the client connected to; the zero value if unknown
+	Idle    bool           // it comes between two requests: none was there when it came
+}
+
+// Vacater is an Attachment that can let idle connections go.
+type Vacater interface {
+	// Vacate has every connection of the service that is idle between two requests
+	// leave, if Leaver.Leaves still says so; while it does, the others leave as they
+	// become idle. It returns at once. One that cannot leave stays until the next call.
+	Vacate(service string)
 }
 
 // Attachment is one application of a service. Its methods are safe for

@@ -66,9 +66,13 @@ type app struct {
 	mu      sync.Mutex
 	willing bool            // to let connections go; guarded by mu
 	told    map[string]bool // by service, what it was told of it last; guarded by mu
+	vacates map[string]bool // the same of idle connections; guarded by mu
 }
 
-var _ Attachment = (*Listener)(nil)
+var (
+	_ Attachment = (*Listener)(nil)
+	_ Vacater    = (*Listener)(nil)
+)
 
 // NewListener starts to listen for applications. The context bounds that only.
 func NewListener(ctx context.Context, cfg ListenerConfig) (*Listener, error) {

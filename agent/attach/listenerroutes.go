@@ -35,9 +35,47 @@ func (l *Listener) tell(a *app, service string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	on := l.cfg.Router.PerRequest(service)
-	if was, ok := a.told[service]; !a.willing || ok && was == on {
+	if !a.willing {
 		return
 	}
+	if was, ok := a.told[service]; !ok || was != on {
+		l.tellRouted(a, service, on)
+	}
+	if lv := leaver(l.cfg.Router); lv != nil {
+		if on := lv.Leaves(service); on != a.vacates[service] {
+			l.tellVacates(a, service, on)
+		}
+	}
+}
+
+// Vacate implements Vacater, for applications that let connections go.
+func (l *Listener) Vacate(service string) {
+	lv := leaver(l.cfg.Router)
+	if lv == nil {
+		return
+	}
+	for _, a := range *l.apps.Load() {
+		a.mu.Lock()
+		if _, knows := a.told[service]; knows {
+			l.tellVacates(a, service, lv.Leaves(service))
+		}
+		a.mu.Unlock()
+	}
+}
+
+// tellVacates is called with a.mu held.
+func (l *Listener) tellVacates(a *app, service string, on bool) {
+	frame, err := handoffproto.Vacate{Service: service, On: on}.Append(nil)
+	if err == nil {
+		err = handoffproto.Send(a.raw, frame, -1)
+	}
+	if err == nil {
+		a.vacates[service] = on
+	}
+}
+
+// tellRouted is called with a.mu held.
+func (l *Listener) tellRouted(a *app, service string, on bool) {
 	frame, err := handoffproto.PerRequest{Service: service, On: on}.Append(nil)
 	if err == nil {
 		err = handoffproto.Send(a.raw, frame, -1)
@@ -65,7 +103,7 @@ func (l *Listener) converse(a *app, r *handoffproto.Receiver) error {
 			continue
 		case handoffproto.Willing:
 			a.mu.Lock()
-			a.willing, a.told = true, make(map[string]bool)
+			a.willing, a.told, a.vacates = true, make(map[string]bool), make(map[string]bool)
 			a.mu.Unlock()
 		case handoffproto.Question:
 			l.answer(a, f)
@@ -104,6 +142,7 @@ func (l *Listener) answer(a *app, q handoffproto.Question) {
 // to an application, which finds its next request as if it were the first.
 func (l *Listener) take(g handoffproto.Give, fd int) {
 	m := Meta(g.Session)
+	m.Idle = g.Node == "" // then its next request is still to be routed
 	l.mu.Lock()
 	if l.isClosed() || l.cfg.Router == nil {
 		l.mu.Unlock()
@@ -115,12 +154,19 @@ func (l *Listener) take(g handoffproto.Give, fd int) {
 	go func() {
 		defer l.moves.Done()
 		begun := time.Now()
-		err := l.cfg.Router.Move(l.ctx, fd, m, g.Node)
+		var err error
+		if lv := leaver(l.cfg.Router); g.Node != "" {
+			err = l.cfg.Router.Move(l.ctx, fd, m, g.Node)
+		} else if lv != nil {
+			err = lv.Leave(l.ctx, fd, m)
+		} else {
+			err = errors.New("idle connections stay at this agent")
+		}
 		if err == nil {
 			l.log.Debug("a session moved", "session", m.ID, "client", m.Client, "to", g.Node, "took", time.Since(begun))
 			return
 		}
-		l.log.Info("a connection does not move; its request is answered here", "session", m.ID, "client", m.Client, "to", g.Node, "err", err)
+		l.log.Info("a connection does not move; its next request is answered here", "session", m.ID, "client", m.Client, "to", g.Node, "err", err)
 		l.putBack(fd, m)
 	}()
 }

@@ -122,6 +122,16 @@ func truncate(fd, n int) (int, error) {
 	return took, err
 }
 
+// quiet reports that nothing has come that was not read, no FIN either.
+func (s *socket) quiet() bool {
+	var b [1]byte
+	var err error
+	cerr := s.raw.Control(func(fd uintptr) {
+		_, _, err = unix.Recvfrom(int(fd), b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+	})
+	return cerr == nil && err == unix.EAGAIN
+}
+
 // state returns the connection's TCP state.
 func (s *socket) state() (state uint8) {
 	state = tcprepair.StateClose

@@ -114,6 +114,7 @@ func (p *Preload) Attach(_ context.Context, fd int, m Meta) error {
 	if w == nil {
 		return fail(fmt.Errorf("%w for clients of this family: no such address of its listener is configured", ErrNotReady))
 	}
+	m.Idle = false // its library makes no difference
 	frame, err := handoffproto.Session(m).Append(make([]byte, 0, 256))
 	if err != nil {
 		return fail(err)

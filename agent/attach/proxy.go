@@ -17,5 +17,5 @@ import (
 func RelayRequests(ctx context.Context, client, backend *net.TCPConn, cfg RelayConfig, m Meta, log *slog.Logger) (Stats, error) {
 	cfg.MaxHead = cmp.Or(cfg.MaxHead, httphead.DefaultMax)
 	cfg.HeadTimeout = cmp.Or(cfg.HeadTimeout, DefaultHeadTimeout)
-	return relayHTTP(ctx, client, backend, &cfg, m, orDiscard(log))
+	return relayHTTP(ctx, client, backend, &cfg, m, nil, orDiscard(log))
 }

@@ -61,13 +61,18 @@ type Relayer struct {
 	ctx    context.Context // of the sessions and the prober
 	cancel context.CancelCauseFunc
 
+	open conversations // that may leave
+
 	mu       sync.Mutex
 	closed   bool           // no more sessions; guarded by mu
 	sessions sync.WaitGroup // grows with mu held and closed false only
 	prober   sync.WaitGroup
 }
 
-var _ Attachment = (*Relayer)(nil)
+var (
+	_ Attachment = (*Relayer)(nil)
+	_ Vacater    = (*Relayer)(nil)
+)
 
 // NewRelay returns a relay to an application, which need not run yet. The
 // error says what is wrong with the configuration.
@@ -185,7 +190,7 @@ func (r *Relayer) relay(client, backend *net.TCPConn, m Meta) {
 	if r.cfg.Router == nil && r.cfg.Forwarded == ForwardedOff {
 		stats, err = RelayWith(r.ctx, client, backend, r.cfg.Timeouts)
 	} else {
-		stats, err = relayHTTP(r.ctx, client, backend, &r.cfg, m, r.log)
+		stats, err = relayHTTP(r.ctx, client, backend, &r.cfg, m, &r.open, r.log)
 	}
 	if err != nil {
 		r.log.Debug("a relayed session was reset", "session", m.ID, "client", m.Client, "err", err,

@@ -111,6 +111,9 @@ func (c *conversation) complete(m *httpframe.Message, left []byte) error {
 		return c.rest(left, over)
 	}
 	c.enter(idle)
+	if c.leaves() {
+		c.vacate()
+	}
 	return nil
 }
 

@@ -41,6 +41,7 @@ type conversation struct {
 	fromClient, fromBackend *socket
 	parser                  *httphead.Parser
 
+	vacancy vacancy
 	changed chan struct{} // says that phase changed; capacity 1
 
 	mu     sync.Mutex       // held while the connection moves
@@ -49,8 +50,9 @@ type conversation struct {
 	begun  bool             // its answer has begun; guarded by mu
 }
 
-// relayHTTP relays the requests of a connection until it ends or moves.
-func relayHTTP(ctx context.Context, client, backend *net.TCPConn, cfg *RelayConfig, m Meta, log *slog.Logger) (Stats, error) {
+// relayHTTP relays the requests of a connection until it ends or moves. open,
+// which may be nil, knows it meanwhile.
+func relayHTTP(ctx context.Context, client, backend *net.TCPConn, cfg *RelayConfig, m Meta, open *conversations, log *slog.Logger) (Stats, error) {
 	c := &conversation{relay: newRelayOf(client, backend, cfg.Timeouts), cfg: cfg, meta: m, ctx: ctx, log: log, changed: make(chan struct{}, 1),
 		parser: httphead.NewParser(cfg.MaxHead)}
 	var err error
@@ -62,6 +64,7 @@ func relayHTTP(ctx context.Context, client, backend *net.TCPConn, cfg *RelayConf
 	}
 	stop := context.AfterFunc(ctx, c.interrupt)
 	defer stop()
+	defer open.add(c)()
 	up := make(chan error, 1)
 	go func() { up <- c.direction(c.requests(), "the client to the application") }()
 	down := c.direction(c.answers(), "the application to the client")
@@ -184,8 +187,12 @@ func (c *conversation) plain(dst, src *net.TCPConn, m *httpframe.Message, count 
 	}
 }
 
-// move hands the connection over. It reports false if it goes on here.
+// move hands the connection over to the node. It reports false if it goes on here.
 func (c *conversation) move(node string) bool {
+	return c.handOver(node, func(fd int) error { return c.cfg.Router.Move(c.ctx, fd, c.meta, node) })
+}
+
+func (c *conversation) handOver(node string, to func(fd int) error) bool {
 	fd, err := duplicateOf(c.fromClient.raw)
 	if err != nil {
 		c.log.Warn("a connection does not move", "session", c.meta.ID, "err", err)
@@ -197,14 +204,14 @@ func (c *conversation) move(node string) bool {
 	// its way to the client.
 	if c.phase == idle && !c.failed.Load() {
 		begun := time.Now()
-		if err = c.cfg.Router.Move(c.ctx, fd, c.meta, node); err == nil {
+		if err = to(fd); err == nil {
 			c.phase = moved
 			c.client.Close() // a copy; that of Router was the connection
 			c.backend.Close()
 			c.log.Debug("a relayed session moved", "session", c.meta.ID, "client", c.meta.Client, "to", node, "took", time.Since(begun))
 			return true
 		}
-		c.log.Info("a connection does not move; its request is answered here", "session", c.meta.ID, "client", c.meta.Client, "to", node, "err", err)
+		c.log.Info("a connection does not move; its next request is answered here", "session", c.meta.ID, "client", c.meta.Client, "to", node, "err", err)
 	}
 	syscall.Close(fd)
 	return false

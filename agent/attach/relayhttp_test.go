@@ -64,7 +64,7 @@ func startHTTP(t *testing.T, cfg RelayConfig) *bed {
 		ended: make(chan relayEnd, 1), cancel: cancel}
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		stats, err := relayHTTP(ctx, front, back, &cfg, Meta{ID: "h1", Service: "web", Client: netip.MustParseAddrPort("192.0.2.7:1234")}, orDiscard(nil))
+		stats, err := relayHTTP(ctx, front, back, &cfg, Meta{ID: "h1", Service: "web", Client: netip.MustParseAddrPort("192.0.2.7:1234")}, nil, orDiscard(nil))
 		b.ended <- relayEnd{stats, err}
 	})
 	t.Cleanup(func() {
@@ -273,7 +273,7 @@ func BenchmarkRelayedExchange(b *testing.B) {
 			var wg sync.WaitGroup
 			wg.Go(func() {
 				if mode == "HTTP" {
-					relayHTTP(background(), front, back, &RelayConfig{Router: here, MaxHead: 16 << 10, HeadTimeout: time.Minute}, Meta{}, orDiscard(nil))
+					relayHTTP(background(), front, back, &RelayConfig{Router: here, MaxHead: 16 << 10, HeadTimeout: time.Minute}, Meta{}, nil, orDiscard(nil))
 				} else {
 					Relay(background(), front, back)
 				}

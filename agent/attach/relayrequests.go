@@ -22,9 +22,9 @@ const firstLook = 4 << 10
 
 // requests passes on what the client sends, until its FIN.
 func (c *conversation) requests() error {
-	for first := true; ; first = false {
+	for first := !c.meta.Idle; ; first = false {
 		// The client's FIN or RST is noticed while an answer is under way.
-		b, err := c.receive(c.fromClient, firstLook, true)
+		b, err := c.next(first)
 		if err == nil {
 			err = c.request(b, first)
 		}

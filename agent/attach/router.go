@@ -24,3 +24,22 @@ type Router interface {
 	// and usable as before. The time that it takes is bounded, also by ctx.
 	Move(ctx context.Context, fd int, m Meta, node string) error
 }
+
+// Leaver is a Router that sends idle connections away, as from a server that is
+// drained. Its methods are safe for concurrent use.
+type Leaver interface {
+	Router
+	// Leaves reports whether idle connections of the service shall leave. It is
+	// cheap and may change at run time.
+	Leaves(service string) bool
+	// Leave hands over a connection that is idle: every octet of the answers before
+	// was written to fd, and nothing of a next request was there just now. If
+	// there is by then, it fails, so that the request is routed. All else is as with Move.
+	Leave(ctx context.Context, fd int, m Meta) error
+}
+
+// leaver is the router, if it is a Leaver.
+func leaver(r Router) Leaver {
+	l, _ := r.(Leaver)
+	return l
+}

@@ -67,6 +67,9 @@ func (s *session) capture() (migration.Event, bool) {
 				return err
 			}
 			if same {
+				if s.onward != nil && s.onward.Idle && (len(state.Received) > 0 || state.FinReceived) {
+					return errNotIdle
+				}
 				s.state = state
 				return nil
 			}
@@ -80,6 +83,10 @@ func (s *session) capture() (migration.Event, bool) {
 	s.record.abandon()
 	if errors.Is(err, tcprepair.ErrUnsupportedState) && s.dead() {
 		return migration.ClientGone, true
+	}
+	if errors.Is(err, errNotIdle) {
+		s.reason = err.Error()
+		return migration.Uncapturable, true
 	}
 	s.d.o.Log.Info("a connection cannot be moved; proxying it", "id", s.id, "client", s.client, "err", err)
 	s.proxyTo = s.choice

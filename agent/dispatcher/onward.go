@@ -2,6 +2,7 @@ package dispatcher
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"syscall"
@@ -33,7 +34,12 @@ type Onward struct {
 	Client, Local, VIP netip.AddrPort
 	Service            Service
 	Target             Server
+	// Idle: it goes only if the client has sent nothing that was not read; what it
+	// sends then has to be routed.
+	Idle bool
 }
+
+var errNotIdle = errors.New("its client has sent something meanwhile")
 
 // onward is a session that is handed on.
 type onward struct {

@@ -239,7 +239,8 @@ func (s *Server) attach(a attach.Attachment, fd int, state *tcprepair.State, m *
 		s.lose(fd, m, state, fmt.Errorf("activate: %w", err))
 		return nil
 	}
-	err = a.Attach(context.Background(), fd, attach.Meta{ID: m.Id, Service: m.Service, Client: state.Remote, Local: state.Local, VIP: vip(m)})
+	err = a.Attach(context.Background(), fd, attach.Meta{ID: m.Id, Service: m.Service, Client: state.Remote, Local: state.Local, VIP: vip(m),
+		Idle: m.Hop > 0 && len(state.Received) == 0})
 	if err == nil {
 		return nil
 	}

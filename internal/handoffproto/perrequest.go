@@ -2,7 +2,6 @@ package handoffproto
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 )
 
@@ -28,7 +27,15 @@ type Answer struct {
 	Node   string // empty: the application shall serve the request
 }
 
-// Give describes the connection whose descriptor comes along, for the node.
+// Vacate says whether connections of a service shall leave when they are idle.
+// Those that are when it comes leave, whatever was said before.
+type Vacate struct {
+	Service string
+	On      bool
+}
+
+// Give describes the connection whose descriptor comes along, for the node; ""
+// if it is idle and shall leave.
 type Give struct {
 	Session Session
 	Node    string
@@ -39,11 +46,20 @@ func (Willing) Append(b []byte) ([]byte, error) { return header(b, kindWilling),
 
 // Append implements Frame.
 func (p PerRequest) Append(b []byte) ([]byte, error) {
-	b, err := appendText(header(b, kindPerRequest), p.Service)
+	return appendSwitch(header(b, kindPerRequest), p.Service, p.On)
+}
+
+// Append implements Frame.
+func (v Vacate) Append(b []byte) ([]byte, error) {
+	return appendSwitch(header(b, kindVacate), v.Service, v.On)
+}
+
+func appendSwitch(b []byte, service string, on bool) ([]byte, error) {
+	b, err := appendText(b, service)
 	if err != nil {
 		return nil, err
 	}
-	if p.On {
+	if on {
 		return append(b, 1), nil
 	}
 	return append(b, 0), nil
@@ -68,9 +84,6 @@ func (a Answer) Append(b []byte) ([]byte, error) {
 
 // Append implements Frame.
 func (g Give) Append(b []byte) ([]byte, error) {
-	if g.Node == "" {
-		return nil, errors.New("encode a hand-off frame: a connection is given to no node")
-	}
 	b, err := g.Session.origin(header(b, kindGive))
 	if err != nil {
 		return nil, err

@@ -22,6 +22,12 @@
 // over again as any other connection. An application that gets no Answer serves the
 // request.
 //
+// By Vacate the agent says that connections of a service shall leave as soon as
+// they are idle: every octet of the answers is written, and none of another
+// request has come. The application gives such a connection back by a Give
+// without a node. A Session that came idle itself, of kind 9, may get its first
+// request at any time, and the application asks about that one, too.
+//
 // A frame is one record of the socket, integers in network byte order; a
 // question has at most MaxQuestion octets, another frame at most MaxFrame:
 //
@@ -43,7 +49,9 @@
 //	5  per request   agent        service (text), 0 or 1 (1 octet)
 //	6  question      application  number (4 octets), origin, length (2 octets), head
 //	7  answer        agent        number (4 octets), node (text, empty: none)
-//	8  give          application  origin, node (text); a descriptor
+//	8  give          application  origin, node (text, empty: any); a descriptor
+//	9  idle session  agent        origin; a descriptor
+//	10 vacate        agent        service (text), 0 or 1 (1 octet)
 //
 // Octets after the body are an error: what they would mean needs a new version.
 package handoffproto
@@ -84,6 +92,9 @@ const (
 	kindQuestion   kind = 6
 	kindAnswer     kind = 7
 	kindGive       kind = 8
+
+	kindIdleSession kind = 9
+	kindVacate      kind = 10
 )
 
 // Frame is one of the frames, by value.
@@ -106,6 +117,7 @@ type Session struct {
 	Client  netip.AddrPort // the remote end
 	Local   netip.AddrPort // the session address: the local end
 	VIP     netip.AddrPort // what the client connected to; may be invalid: unknown
+	Idle    bool           // it comes between two requests; of no meaning in a Question or a Give
 }
 
 // Refusal says why the agent will not work with the application.
@@ -128,7 +140,12 @@ func (h Hello) Append(b []byte) ([]byte, error) {
 }
 
 // Append implements Frame.
-func (s Session) Append(b []byte) ([]byte, error) { return s.origin(header(b, kindSession)) }
+func (s Session) Append(b []byte) ([]byte, error) {
+	if s.Idle {
+		return s.origin(header(b, kindIdleSession))
+	}
+	return s.origin(header(b, kindSession))
+}
 
 func (s Session) origin(b []byte) ([]byte, error) {
 	b, err := appendText(b, s.ID)

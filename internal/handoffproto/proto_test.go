@@ -37,6 +37,17 @@ var frames = []struct {
 	}}, "73686e74 01 06 00000102 02 6831 03 776562 04 c0000201 04d2 04 ac1f0001 0050 00 0005 474554202f"},
 	{"answer", Answer{Number: 258, Node: "s2"}, "73686e74 01 07 00000102 02 7332"},
 	{"answer: here", Answer{Number: 258}, "73686e74 01 07 00000102 00"},
+	{"idle session", Session{
+		Idle:   true,
+		Client: netip.MustParseAddrPort("192.0.2.1:1234"),
+		Local:  netip.MustParseAddrPort("172.31.0.1:80"),
+	}, "73686e74 01 09 00 00 04 c0000201 04d2 04 ac1f0001 0050 00"},
+	{"vacate", Vacate{Service: "web", On: true}, "73686e74 01 0a 03 776562 01"},
+	{"vacate no more", Vacate{Service: "web"}, "73686e74 01 0a 03 776562 00"},
+	{"give to any", Give{Session: Session{
+		Client: netip.MustParseAddrPort("192.0.2.1:1234"),
+		Local:  netip.MustParseAddrPort("172.31.0.1:80"),
+	}}, "73686e74 01 08 00 00 04 c0000201 04d2 04 ac1f0001 0050 00 00"},
 	{"give", Give{Node: "s2", Session: Session{
 		Client: netip.MustParseAddrPort("192.0.2.1:1234"),
 		Local:  netip.MustParseAddrPort("172.31.0.1:80"),
@@ -87,7 +98,7 @@ func TestWhatCannotBeEncodedIsAnError(t *testing.T) {
 	for _, text := range []string{strings.Repeat("x", MaxText+1), "\xff"} {
 		for _, f := range []Frame{Hello{Name: text}, Session{ID: text}, Session{Service: text}, Refusal{Reason: text},
 			PerRequest{Service: text}, Question{Session: Session{ID: text}}, Question{Head: strings.Repeat("x", MaxHead+1)}, Answer{Node: text},
-			Give{Session: Session{Service: text}, Node: "s2"}, Give{Node: text}, Give{}} {
+			Give{Session: Session{Service: text}, Node: "s2"}, Give{Node: text}, Vacate{Service: text}} {
 			if b, err := f.Append(nil); err == nil {
 				t.Errorf("%T with %q is encoded as %x", f, text, b)
 			}
@@ -99,7 +110,7 @@ func TestMalformedFramesAreRefused(t *testing.T) {
 	for name, wire := range map[string]string{
 		"empty":                    "",
 		"other magic":              "73686e75 01 01 00000000 00",
-		"unknown kind":             "73686e74 01 09",
+		"unknown kind":             "73686e74 01 0b",
 		"kind 0":                   "73686e74 01 00",
 		"name not UTF-8":           "73686e74 01 01 00000000 01 ff",
 		"text longer than frame":   "73686e74 01 03 05 6e6f",
@@ -109,7 +120,8 @@ func TestMalformedFramesAreRefused(t *testing.T) {
 		"neither yes nor no":       "73686e74 01 05 03 776562 02",
 		"head longer than frame":   "73686e74 01 06 00000102 00 00 04 c0000201 04d2 04 ac1f0001 0050 00 0005 47",
 		"head shorter than frame":  "73686e74 01 06 00000102 00 00 04 c0000201 04d2 04 ac1f0001 0050 00 0000 47",
-		"given to nobody":          "73686e74 01 08 00 00 04 c0000201 04d2 04 ac1f0001 0050 00 00",
+		"vacate perhaps":           "73686e74 01 0a 03 776562 02",
+		"idle without client":      "73686e74 01 09 00 00 00 04 ac1f0001 0050 00",
 		"address cut":              "73686e74 01 02 00 00 04 c000",
 		"port missing at the end":  "73686e74 01 02 00 00 04 c0000201 04d2 04 ac1f0001 0050 04 0a0a0050",
 		"endpoint missing, no VIP": "73686e74 01 02 00 00 04 c0000201 04d2 04 ac1f0001 0050",

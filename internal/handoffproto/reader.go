@@ -30,9 +30,13 @@ func (r *reader) frame(k kind) Frame {
 	case kindAnswer:
 		return Answer{Number: r.uint32(), Node: r.text()}
 	case kindGive:
-		g := Give{Session: r.origin(), Node: r.text()}
-		r.bad = r.bad || g.Node == ""
-		return g
+		return Give{Session: r.origin(), Node: r.text()}
+	case kindIdleSession:
+		s := r.origin()
+		s.Idle = true
+		return s
+	case kindVacate:
+		return Vacate{Service: r.text(), On: r.bool()}
 	}
 	return nil
 }
