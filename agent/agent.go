@@ -57,6 +57,7 @@ type agent struct {
 	health     *apphealth.Prober
 	telemetry  *telemetry
 	drain      drain
+	answers    answers
 
 	mu     sync.RWMutex // guards what follows
 	known  bool         // a configuration was applied

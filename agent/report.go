@@ -40,7 +40,7 @@ func (a *agent) makeAttachment(ctx context.Context, app config.Application) (att
 		return attach.NewPreload(attach.PreloadConfig{Socket: app.Socket, Connect: connect, Connect6: app.Connect6, OnReady: onReady, Log: log})
 	case config.AttachRelay:
 		return attach.NewRelay(attach.RelayConfig{Connect: app.Connect, ProxyProtocol: app.ProxyProtocol,
-			Forwarded: attach.Forwarded(app.Forwarded), Timeouts: attach.Timeouts{Idle: app.IdleTimeout}, Router: a, OnReady: onReady, Log: log})
+			Forwarded: attach.Forwarded(app.Forwarded), Timeouts: attach.Timeouts{Idle: app.IdleTimeout}, Router: a, Answered: a.answers.take, OnReady: onReady, Log: log})
 	default:
 		return nil, fmt.Errorf("unknown attachment %q", app.Attach)
 	}
@@ -94,6 +94,7 @@ func (a *agent) report() *shuntv1.Report {
 	r.SessionsMoved = a.drain.moved.Load()
 	r.Checks = a.health.States()
 	r.Load = uint32(a.server.Sessions())
+	r.ServerErrors, r.ServerErrorsInARow = a.answers.errors.Load(), a.answers.inARow.Load()
 	counters, err := a.guard.Counters()
 	if err != nil {
 		a.log.Warn("cannot read the guard's counters", "err", err)

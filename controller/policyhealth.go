@@ -77,7 +77,9 @@ func serverStates(p *shuntv1.Policy, nodes []registry.Node, before []*shuntv1.Se
 		if !n.Up || n.Report == nil || !present[n.Name] {
 			continue
 		}
-		states[member{n.Name, ""}] = unknown(member{n.Name, ""}, n.Report.Load)
+		s := unknown(member{n.Name, ""}, n.Report.Load)
+		s.ServerErrors, s.ServerErrorsInARow = n.Report.ServerErrors, n.Report.ServerErrorsInARow
+		states[member{n.Name, ""}] = s
 		for _, c := range n.Report.Checks {
 			if m := (member{n.Name, c.Pool}); pools[m.pool].GetCheck() != nil {
 				states[m] = decided(m, c, old[m])

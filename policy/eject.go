@@ -28,6 +28,31 @@ func (r *Rule) ServerErrors(c Choice) bool {
 	return false
 }
 
+// Answered takes in what a server's agent says of its answers: how many had a
+// status of 500 to 599 since it began, and how many of the latest. In pools that
+// count them as failures, enough of them in a row take the server out for a
+// while. It tells whether they did in any.
+func (e *Engine) Answered(server string, errors uint64, inARow uint32) (ejected bool) {
+	st := e.state
+	st.mu.Lock()
+	s := st.server(server)
+	before := s.errors
+	s.errors = errors + 1
+	st.mu.Unlock()
+	if before == 0 || errors < before {
+		return false // nothing new
+	}
+	for _, p := range e.pools {
+		if _, ok := p.index[server]; !ok || !p.serverErrors || int(inARow) < p.ejection.Failures {
+			continue
+		}
+		for range p.ejection.Failures {
+			ejected = p.observe(server, "answers with status 500 to 599") || ejected
+		}
+	}
+	return ejected
+}
+
 func (p *pool) observe(server, what string) bool {
 	i, ok := p.index[server]
 	if !ok || p.ejection == nil {

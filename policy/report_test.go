@@ -1,6 +1,9 @@
 package policy
 
-import "testing"
+import (
+	"fmt"
+	"testing"
+)
 
 // What a server says as it takes a request counts more than what was reported
 // of it before; what it was sent beside that stays on its load.
@@ -43,5 +46,47 @@ func TestWhatIsInNoReportStaysOnTheLoad(t *testing.T) {
 	release()
 	if n := b.st.Load("s1"); n != 7 {
 		t.Errorf("load %d, want 7", n)
+	}
+}
+
+// A server's agent counts its answers; new failures, enough of them in a row,
+// take it out of the pools where they count, and of no others.
+func TestAServerIsEjectedForItsAnswers(t *testing.T) {
+	pools := []Pool{{Name: "app", Members: members(2), Ejection: &Ejection{Failures: 3, ServerErrors: true}}, {Name: "other", Members: members(2), Ejection: &Ejection{Failures: 3}}}
+	b := newBed(t, pools, Route{Name: "other", Pool: "other"})
+	ejected := func() (in []string) {
+		for _, s := range b.st.States() {
+			if s.Health == Ejected {
+				in = append(in, s.Pool+"/"+s.Server)
+			}
+		}
+		return in
+	}
+	for _, c := range []struct {
+		what   string
+		errors uint64
+		inARow uint32
+		want   bool
+	}{
+		{"what was before this node began", 100, 50, false},
+		{"nothing new", 100, 50, false},
+		{"too few in a row", 102, 2, false},
+		{"its agent began anew", 2, 2, false},
+		{"enough", 3, 3, true},
+		{"it is out already", 9, 9, false},
+	} {
+		if got := b.e.Answered("s1", c.errors, c.inARow); got != c.want {
+			t.Errorf("%s: ejected %v", c.what, got)
+		}
+	}
+	if got := fmt.Sprint(ejected()); got != "[app/s1]" {
+		t.Errorf("ejected: %s", got)
+	}
+	if b.e.Answered("s2", 0, 0); b.e.Answered("s2", 9, 9) {
+		t.Error("both of two are ejected; at most half shall be")
+	}
+	b.advance(DefaultEjectionBase)
+	if b.e.Answered("s1", 9, 9); len(ejected()) != 0 {
+		t.Errorf("ejected again without a new failure: %v", ejected())
 	}
 }

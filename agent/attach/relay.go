@@ -29,6 +29,8 @@ type RelayConfig struct {
 	Forwarded Forwarded
 	// Router, if set, is asked about each request but the first of a connection.
 	Router Router
+	// Answered, if set, is told the status of each answer that was passed on.
+	Answered func(status int)
 	// MaxHead bounds the head of a request, octets; 0 means httphead.DefaultMax.
 	// Nobody looks at heads where there is neither Forwarded nor Router.
 	MaxHead int

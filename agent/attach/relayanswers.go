@@ -104,6 +104,9 @@ func (c *conversation) pass(m *httpframe.Message, b []byte) (left []byte, open b
 
 // complete is called when the client has all of an answer; left came after it.
 func (c *conversation) complete(m *httpframe.Message, left []byte) error {
+	if c.cfg.Answered != nil {
+		c.cfg.Answered(m.Status())
+	}
 	switch {
 	case m.Tunnel():
 		return c.rest(left, tunnel)

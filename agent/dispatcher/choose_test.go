@@ -5,6 +5,9 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -210,6 +213,28 @@ func TestAServerThatFailsIsEjectedAndReturns(t *testing.T) {
 		b.by(yaml)
 		check(t, b, func() int { return len(one.received()) }, "no room")
 	})
+}
+
+// A proxied server is judged by its answers where these count.
+func TestAProxiedServerIsEjectedForItsAnswers(t *testing.T) {
+	failing := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "out of order", 503) }))
+	t.Cleanup(failing.Close)
+	one := Server{Node: "server1", Up: true, Ready: true, Direct: netip.MustParseAddrPort(failing.Listener.Addr().String())}
+	for counts, want := range map[bool]int{true: 2, false: 10} {
+		b := newBed(t, Service{Servers: []Server{one, application(t, "server2")}}, nil)
+		b.by(fmt.Sprintf("services: [{name: web, defaultPool: app}]\npools: [{name: app, ejection: {failures: 2, serverErrors: %v}}]", counts))
+		failed := 0
+		for range 20 {
+			if got := b.ask(request); got == "503 out of order" {
+				failed++
+			} else if got != "200 server2 /a" {
+				t.Error(got)
+			}
+		}
+		if failed != want {
+			t.Errorf("counting answers %v: %d of 20 requests failed, want %d", counts, failed, want)
+		}
+	}
 }
 
 // With the controller away what it said of servers is old: a link that works is

@@ -3,6 +3,7 @@ package dispatcher
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"slices"
 	"time"
@@ -44,9 +45,13 @@ func (s *session) proxy() (migration.Event, bool) {
 		s.proxiedTo.Store(&name)
 		s.d.proxied.Add(1)
 		s.tell(Proxied, name, 0)
-		s.observe(to, routing.Proxied, "")
+		if s.rule.ServerErrors(to) { // by what it answers: see relay
+			s.count(to, routing.Proxied, "")
+		} else {
+			s.observe(to, routing.Proxied, "")
+		}
 		begun, release := time.Now(), s.d.o.Policy.State().Hold(name)
-		stats, err := s.relay(backend, name)
+		stats, err := s.relay(backend, to)
 		release()
 		if err != nil {
 			s.d.o.Log.Debug("a proxied session ended", "client", s.client, "server", name, "err", err)
@@ -60,13 +65,23 @@ func (s *session) proxy() (migration.Event, bool) {
 
 // relay copies between the client and the server. Where the policy tells the
 // requests of a connection apart, each further one falls under it.
-func (s *session) relay(backend *net.TCPConn, server string) (attach.Stats, error) {
-	if !s.d.o.Policy.PerRequest(s.service.Name) {
+func (s *session) relay(backend *net.TCPConn, to policy.Choice) (attach.Stats, error) {
+	cfg := attach.RelayConfig{Router: proxied{s, to.Server}, MaxHead: s.service.MaxHead, HeadTimeout: s.service.HeadTimeout}
+	if s.rule.ServerErrors(to) {
+		cfg.Answered = func(status int) { s.judgeAnswer(to, status) }
+	} else if !s.d.o.Policy.PerRequest(s.service.Name) {
 		return attach.Relay(s.d.ctx, s.conn, backend)
 	}
-	return attach.RelayRequests(s.d.ctx, s.conn, backend, attach.RelayConfig{
-		Router: proxied{s, server}, MaxHead: s.service.MaxHead, HeadTimeout: s.service.HeadTimeout,
-	}, attach.Meta{Service: s.service.Name, Client: s.client, Local: s.local, VIP: s.service.vip}, s.d.o.Log)
+	return attach.RelayRequests(s.d.ctx, s.conn, backend, cfg, attach.Meta{Service: s.service.Name, Client: s.client, Local: s.local, VIP: s.service.vip}, s.d.o.Log)
+}
+
+// judgeAnswer tells the policy how a server answered.
+func (s *session) judgeAnswer(c policy.Choice, status int) {
+	failure := ""
+	if status >= 500 && status <= 599 {
+		failure = fmt.Sprint("an answer with status ", status)
+	}
+	s.judge(c, failure)
 }
 
 // proxied is the attach.Router of a session that is copied to a server. A

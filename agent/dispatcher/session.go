@@ -264,9 +264,19 @@ func (s *session) observe(c policy.Choice, how routing.Outcome, failure string) 
 	if s.rule == nil {
 		return
 	}
+	s.judge(c, failure)
+	s.count(c, how, failure)
+}
+
+// judge tells the policy of a success, or of a failure, which may be the last one
+// that it bears with.
+func (s *session) judge(c policy.Choice, failure string) {
 	if s.rule.Observe(c, failure) {
 		s.d.o.Log.Warn("a server is ejected", "service", s.service.Name, "server", c.Server, "reason", failure)
 	}
+}
+
+func (s *session) count(c policy.Choice, how routing.Outcome, failure string) {
 	s.d.o.Policy.CountServer(c.Server, failure != "")
 	if failure != "" {
 		s.d.o.Policy.State().Done(c.Server)

@@ -59,7 +59,9 @@ func rejects(status uint32, reason string) func(context.Context) (*shuntv1.Choos
 	}
 }
 
-func declines(context.Context) (*shuntv1.ChooseResponse, error) { return &shuntv1.ChooseResponse{}, nil }
+func declines(context.Context) (*shuntv1.ChooseResponse, error) {
+	return &shuntv1.ChooseResponse{}, nil
+}
 
 func fails(context.Context) (*shuntv1.ChooseResponse, error) { return nil, errors.New("out of order") }
 

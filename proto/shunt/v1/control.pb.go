@@ -1048,8 +1048,12 @@ type Report struct {
 	Servers []*ServerCount `protobuf:"bytes,16,rep,name=servers,proto3" json:"servers,omitempty"`
 	// Sessions that this node gave to other servers because it drains.
 	SessionsMoved uint64 `protobuf:"varint,17,opt,name=sessions_moved,json=sessionsMoved,proto3" json:"sessions_moved,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// Answers of this node's applications with status 500 to 599, and how many of
+	// the latest answers have one. Of sessions that the agent relays.
+	ServerErrors       uint64 `protobuf:"varint,18,opt,name=server_errors,json=serverErrors,proto3" json:"server_errors,omitempty"`
+	ServerErrorsInARow uint32 `protobuf:"varint,19,opt,name=server_errors_in_a_row,json=serverErrorsInARow,proto3" json:"server_errors_in_a_row,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *Report) Reset() {
@@ -1162,6 +1166,20 @@ func (x *Report) GetServers() []*ServerCount {
 func (x *Report) GetSessionsMoved() uint64 {
 	if x != nil {
 		return x.SessionsMoved
+	}
+	return 0
+}
+
+func (x *Report) GetServerErrors() uint64 {
+	if x != nil {
+		return x.ServerErrors
+	}
+	return 0
+}
+
+func (x *Report) GetServerErrorsInARow() uint32 {
+	if x != nil {
+		return x.ServerErrorsInARow
 	}
 	return 0
 }
@@ -1726,7 +1744,7 @@ const file_shunt_v1_control_proto_rawDesc = "" +
 	"\x06octets\x18\x05 \x01(\x04R\x06octets\x12\x19\n" +
 	"\blived_us\x18\x06 \x01(\x04R\alivedUs\"%\n" +
 	"\rSnapshotQuery\x12\x14\n" +
-	"\x05query\x18\x01 \x01(\x04R\x05query\"\xce\x04\n" +
+	"\x05query\x18\x01 \x01(\x04R\x05query\"\xa7\x05\n" +
 	"\x06Report\x12)\n" +
 	"\x10requests_proxied\x18\x01 \x01(\x04R\x0frequestsProxied\x12)\n" +
 	"\x10requests_refused\x18\x02 \x01(\x04R\x0frequestsRefused\x129\n" +
@@ -1740,7 +1758,9 @@ const file_shunt_v1_control_proto_rawDesc = "" +
 	"\x04load\x18\x0e \x01(\rR\x04load\x12,\n" +
 	"\x06routes\x18\x0f \x03(\v2\x14.shunt.v1.RouteCountR\x06routes\x12/\n" +
 	"\aservers\x18\x10 \x03(\v2\x15.shunt.v1.ServerCountR\aservers\x12%\n" +
-	"\x0esessions_moved\x18\x11 \x01(\x04R\rsessionsMoved\x1a8\n" +
+	"\x0esessions_moved\x18\x11 \x01(\x04R\rsessionsMoved\x12#\n" +
+	"\rserver_errors\x18\x12 \x01(\x04R\fserverErrors\x122\n" +
+	"\x16server_errors_in_a_row\x18\x13 \x01(\rR\x12serverErrorsInARow\x1a8\n" +
 	"\n" +
 	"GuardEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +

@@ -3887,9 +3887,12 @@ type ServerState struct {
 	// Unix time, nanoseconds; 0: unknown.
 	SinceUnixNano int64 `protobuf:"varint,5,opt,name=since_unix_nano,json=sinceUnixNano,proto3" json:"since_unix_nano,omitempty"`
 	// Requests or connections that its application works on, as its agent sees it.
-	Load          uint32 `protobuf:"varint,6,opt,name=load,proto3" json:"load,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Load uint32 `protobuf:"varint,6,opt,name=load,proto3" json:"load,omitempty"`
+	// As in Report; of a server in every pool.
+	ServerErrors       uint64 `protobuf:"varint,7,opt,name=server_errors,json=serverErrors,proto3" json:"server_errors,omitempty"`
+	ServerErrorsInARow uint32 `protobuf:"varint,8,opt,name=server_errors_in_a_row,json=serverErrorsInARow,proto3" json:"server_errors_in_a_row,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *ServerState) Reset() {
@@ -3960,6 +3963,20 @@ func (x *ServerState) GetSinceUnixNano() int64 {
 func (x *ServerState) GetLoad() uint32 {
 	if x != nil {
 		return x.Load
+	}
+	return 0
+}
+
+func (x *ServerState) GetServerErrors() uint64 {
+	if x != nil {
+		return x.ServerErrors
+	}
+	return 0
+}
+
+func (x *ServerState) GetServerErrorsInARow() uint32 {
+	if x != nil {
+		return x.ServerErrorsInARow
 	}
 	return 0
 }
@@ -4216,14 +4233,16 @@ const file_shunt_v1_policy_proto_rawDesc = "" +
 	"\x06states\x18\x05 \x03(\v2\x15.shunt.v1.ServerStateR\x06states\";\n" +
 	"\tPolicyAck\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\x12\x14\n" +
-	"\x05error\x18\x02 \x01(\tR\x05error\"\xbc\x01\n" +
+	"\x05error\x18\x02 \x01(\tR\x05error\"\x95\x02\n" +
 	"\vServerState\x12\x16\n" +
 	"\x06server\x18\x01 \x01(\tR\x06server\x12\x12\n" +
 	"\x04pool\x18\x02 \x01(\tR\x04pool\x12-\n" +
 	"\x06health\x18\x03 \x01(\x0e2\x15.shunt.v1.HealthStateR\x06health\x12\x16\n" +
 	"\x06reason\x18\x04 \x01(\tR\x06reason\x12&\n" +
 	"\x0fsince_unix_nano\x18\x05 \x01(\x03R\rsinceUnixNano\x12\x12\n" +
-	"\x04load\x18\x06 \x01(\rR\x04load*y\n" +
+	"\x04load\x18\x06 \x01(\rR\x04load\x12#\n" +
+	"\rserver_errors\x18\a \x01(\x04R\fserverErrors\x122\n" +
+	"\x16server_errors_in_a_row\x18\b \x01(\rR\x12serverErrorsInARow*y\n" +
 	"\fDispatchMode\x12\x1d\n" +
 	"\x19DISPATCH_MODE_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15DISPATCH_MODE_MIGRATE\x10\x01\x12\x17\n" +
