@@ -152,16 +152,16 @@ func metricsAreThere(t *testing.T, p *project) {
 }
 
 func fewPrivileges(t *testing.T, p *project) {
-	const dacOverride, setgid, setuid, netAdmin, netRaw, sysAdmin = 1 << 1, 1 << 6, 1 << 7, 1 << 12, 1 << 13, 1 << 21
+	const dacOverride, kill, setgid, setuid, netAdmin, netRaw, sysAdmin = 1 << 1, 1 << 5, 1 << 6, 1 << 7, 1 << 12, 1 << 13, 1 << 21
 	for service, want := range map[string]uint64{
 		"controller":  0,
 		"panel":       netAdmin,
 		"switch":      netAdmin | netRaw,
 		"dispatcher1": netAdmin | netRaw | sysAdmin,
-		"server1":     netAdmin | netRaw | sysAdmin | setgid | setuid | dacOverride,
-		"server3":     netAdmin | netRaw | sysAdmin | setgid | setuid,
+		"server1":     netAdmin | netRaw | sysAdmin | kill | setgid | setuid | dacOverride,
+		"server3":     netAdmin | netRaw | sysAdmin | kill | setgid | setuid,
 		"prometheus":  0,
-		"client":      netAdmin | netRaw | setgid | setuid,
+		"client":      netAdmin | netRaw | kill | setgid | setuid,
 	} {
 		out, err := p.exec(service, "sed", "-n", `s/^CapBnd:\s*//p`, "/proc/1/status")
 		if err != nil {
