@@ -46,7 +46,8 @@ mount -t tmpfs -o mode=755 tmpfs $root/run
 mount -t tmpfs -o mode=1777 tmpfs $root/tmp
 mount -t tmpfs -o mode=755 tmpfs $root/dev
 for d in null zero full random urandom tty; do : >$root/dev/$d; mount --bind /dev/$d $root/dev/$d; done
-mkdir $root/dev/pts $root/dev/shm
+mkdir $root/dev/pts $root/dev/shm $root/dev/net
+: >$root/dev/net/tun; mount --bind /dev/net/tun $root/dev/net/tun
 mount -t devpts -o newinstance,ptmxmode=0666 devpts $root/dev/pts
 ln -s pts/ptmx $root/dev/ptmx
 hostname "$1"
@@ -169,7 +170,11 @@ func (h *host) try(script string) (string, error) {
 	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LC_ALL=C.UTF-8", "DEBIAN_FRONTEND=noninteractive"}
 	cmd.Dir = "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // a script that signals its process group means its own
+	cmd.WaitDelay = 2 * time.Second // a daemon that the script started may keep its output
 	out, err := cmd.CombinedOutput()
+	if errors.Is(err, exec.ErrWaitDelay) {
+		err = nil
+	}
 	return string(out), err
 }
 

@@ -97,7 +97,7 @@ func (t Tree) size() int {
 // compress returns b in gzip's format, without a name or time in it.
 func compress(b []byte) ([]byte, error) {
 	var out strings.Builder
-	z, err := gzip.NewWriterLevel(&out, gzip.BestCompression)
+	z, err := gzip.NewWriterLevel(&out, gzip.DefaultCompression)
 	if err != nil {
 		return nil, fmt.Errorf("compress: %w", err)
 	}

@@ -1,0 +1,283 @@
+package packaging
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/shunt-sdn/shunt/controller/openflow"
+	"github.com/shunt-sdn/shunt/internal/testnet"
+)
+
+// A block is a fenced block of shell commands and the hosts that it is for.
+type block struct {
+	line  int
+	hosts []string
+	text  string
+}
+
+var fence = regexp.MustCompile("^```sh ([a-z0-9 ]+)$")
+
+// blocks returns a document's commands in their order.
+func blocks(t *testing.T, path string) []block {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []block
+	open := false
+	for i, line := range strings.Split(string(text), "\n") {
+		switch m := fence.FindStringSubmatch(line); {
+		case m != nil:
+			open = true
+			all = append(all, block{line: i + 1, hosts: strings.Fields(m[1])})
+		case line == "```":
+			open = false
+		case strings.HasPrefix(line, "```sh"):
+			t.Errorf("%s:%d: commands for no host", path, i+1)
+		case open:
+			all[len(all)-1].text += line + "\n"
+		}
+	}
+	return all
+}
+
+// site is what the guide finds: a bridge that others use, and three hosts.
+type site struct {
+	t        *testing.T
+	hosts    map[string]*host
+	vm1, vm2 *testnet.NS
+}
+
+func newSite(t *testing.T) *site {
+	t.Helper()
+	s := &site{t: t, hosts: map[string]*host{}}
+	for _, name := range []string{"sw1", "node1", "node2", "client1"} {
+		s.hosts[name] = newHost(t, name)
+	}
+	sw := s.hosts["sw1"]
+	sw.run("ip link add mgmt type bridge && ip addr add 10.99.0.1/24 dev mgmt && ip link set mgmt up")
+	for name, port := range map[string]string{"node1": "node1", "node2": "node2", "client1": "uplink"} {
+		testnet.Veth(sw.ns, port, s.hosts[name].ns, "eth0")
+	}
+	for name, addr := range map[string]string{"node1": "10.99.0.11/24", "node2": "10.99.0.12/24"} {
+		testnet.Veth(sw.ns, "m-"+name, s.hosts[name].ns, "mgmt0")
+		sw.run("ip link set m-" + name + " master mgmt")
+		s.hosts[name].ns.Addr("mgmt0", addr)
+	}
+	s.hosts["node1"].ns.Addr("eth0", "10.20.0.11/24")
+	s.hosts["node2"].ns.Addr("eth0", "10.20.0.12/24")
+	s.hosts["client1"].ns.Addr("eth0", "10.30.0.9/24")
+	s.hosts["client1"].run("ip route add default via 10.30.0.1")
+	s.startBridge()
+	s.startApplication()
+	return s
+}
+
+// startBridge starts an Open vSwitch with machines, flows and a controller of
+// others.
+func (s *site) startBridge() {
+	s.t.Helper()
+	sw := s.hosts["sw1"]
+	s.vm1, s.vm2 = testnet.NewNS(s.t), testnet.NewNS(s.t)
+	testnet.Veth(sw.ns, "vm1", s.vm1, "eth0")
+	testnet.Veth(sw.ns, "vm2", s.vm2, "eth0")
+	s.vm1.Addr("eth0", "192.168.7.1/24")
+	s.vm2.Addr("eth0", "192.168.7.2/24")
+	// The unit of Debian's package insists on the kernel's datapath.
+	sw.run(`mkdir -p /run/openvswitch /etc/openvswitch /var/log/openvswitch
+rm -f /etc/openvswitch/conf.db
+ovsdb-tool create /etc/openvswitch/conf.db /usr/share/openvswitch/vswitch.ovsschema
+ovsdb-server --detach --no-chdir --pidfile --log-file /etc/openvswitch/conf.db --remote=punix:/run/openvswitch/db.sock >/dev/null 2>&1
+ovs-vsctl --no-wait init
+ovs-vsctl --no-wait set Open_vSwitch . other_config:userspace-tso-enable=true
+ovs-vsctl --no-wait add-br br0 -- set bridge br0 datapath_type=netdev other_config:disable-in-band=true -- set-fail-mode br0 secure
+for p in uplink node1 node2 vm1 vm2; do ovs-vsctl --no-wait add-port br0 $p; done
+ovs-vsctl --no-wait set-controller br0 tcp:127.0.0.1:6699
+ovs-vswitchd --detach --no-chdir --pidfile --log-file unix:/run/openvswitch/db.sock >/dev/null 2>&1`)
+	s.connectOther()
+	sw.run(`ovs-ofctl -O OpenFlow13 add-flow br0 "table=0,priority=0,cookie=0x77,actions=NORMAL"
+ovs-ofctl -O OpenFlow13 add-flow br0 "table=0,priority=500,cookie=0x77,in_port=vm1,actions=resubmit(,20)"
+ovs-ofctl -O OpenFlow13 add-flow br0 "table=20,priority=1,cookie=0x77,actions=output:vm2"
+ovs-ofctl -O OpenFlow13 add-flow br0 "table=0,priority=500,cookie=0x77,in_port=vm2,actions=output:vm1"`)
+}
+
+// connectOther is the controller that the bridge has already.
+func (s *site) connectOther() {
+	var l net.Listener
+	s.hosts["sw1"].ns.Do(func() (err error) {
+		if l, err = net.Listen("tcp", "127.0.0.1:6699"); err != nil {
+			return err
+		}
+		return l.(*net.TCPListener).SetDeadline(time.Now().Add(patience))
+	})
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	connected := make(chan error, 1)
+	go func() {
+		defer close(done)
+		nc, err := l.Accept()
+		if err != nil {
+			connected <- err
+			return
+		}
+		conn, err := openflow.Handshake(ctx, nc, openflow.Config{})
+		connected <- err
+		if err == nil {
+			go func() {
+				for range conn.Events() {
+				}
+			}()
+			_ = conn.Run(ctx)
+		}
+	}()
+	s.t.Cleanup(func() { cancel(); l.Close(); <-done })
+	if err := <-connected; err != nil {
+		s.t.Fatalf("the bridge does not connect to its controller: %v\n%s", err, s.hosts["sw1"].run("tail -n 20 /var/log/openvswitch/ovs-vswitchd.log; ovs-vsctl show"))
+	}
+}
+
+// startApplication starts a web server that knows nothing of Shunt.
+func (s *site) startApplication() {
+	s.hosts["node2"].run(`mkdir -p /srv/www /run/www && echo hello from node2 >/srv/www/index.html && truncate -s 200M /srv/www/big
+cat >/run/www/nginx.conf <<'END'
+daemon on; pid /run/www/pid; error_log /run/www/error.log; user root;
+events {}
+http { access_log off; server { listen 8080; root /srv/www; } }
+END
+nginx -c /run/www/nginx.conf >/dev/null 2>&1`)
+}
+
+// others checks that the machines of others reach each other.
+func (s *site) others() {
+	s.t.Helper()
+	var l net.Listener
+	s.vm2.Do(func() (err error) {
+		l, err = net.Listen("tcp4", "192.168.7.2:7")
+		return err
+	})
+	defer l.Close()
+	s.vm1.Do(func() error {
+		c, err := net.DialTimeout("tcp4", "192.168.7.2:7", 10*time.Second)
+		if err != nil {
+			return fmt.Errorf("machines of others do not reach each other: %w", err)
+		}
+		return c.Close()
+	})
+}
+
+func TestGuide(t *testing.T) {
+	testnet.NeedRoot(t)
+	testnet.NeedProgram(t, "ovs-vswitchd", "openssl", "curl", "nginx", "apt-get")
+	pkg, next := build(t, older), build(t, newer)
+	s := newSite(t)
+	s.others()
+	for _, name := range []string{"sw1", "node1", "node2"} {
+		s.hosts[name].write("/root/shunt.deb", pkg.Deb)
+	}
+	const document = "../docs/deploy-next-to-ovs.md"
+	sw := s.hosts["sw1"]
+	for _, b := range blocks(t, document) {
+		switch {
+		case strings.Contains(b.text, "chgrp shunt"):
+			s.copyCertificates()
+		case strings.Contains(b.text, "disable --now shunt-agent"):
+			s.upgrade(next)
+		}
+		for _, name := range b.hosts {
+			h := s.hosts[name]
+			if h == nil {
+				t.Fatalf("%s:%d: there is no host %s", document, b.line, name)
+			}
+			out, err := h.try("cd /root\n" + b.text)
+			if err != nil {
+				t.Fatalf("%s:%d: on %s: %v\n%s\n%s", document, b.line, name, err, b.text, out)
+			}
+			if strings.Contains(b.text, "shunt handoffs") && !strings.Contains(out, "completed") {
+				t.Errorf("%s:%d: no hand-off was completed:\n%s", document, b.line, out)
+			}
+			if strings.Contains(b.text, "curl") && !strings.Contains(out, "hello from node2") {
+				t.Errorf("%s:%d: the answer is %q", document, b.line, out)
+			}
+		}
+		s.others()
+	}
+	if got := strings.TrimSpace(sw.run("ovs-vsctl get-controller br0")); got != "tcp:127.0.0.1:6699" {
+		t.Errorf("the bridge's controllers are %q in the end", got)
+	}
+	for _, name := range []string{"node1", "node2"} {
+		if out := s.hosts[name].run("ip route show table local; ls /var/lib"); strings.Contains(out, "172.31.") || strings.Contains(out, "shunt") {
+			t.Errorf("left on %s: %s", name, out)
+		}
+	}
+}
+
+// copyCertificates does what the guide leaves to the administrator.
+func (s *site) copyCertificates() {
+	s.t.Helper()
+	for name, own := range map[string]string{"sw1": "controller", "node1": "node1", "node2": "node2"} {
+		for _, f := range []string{"ca.pem", own + ".pem", own + ".key"} {
+			b, err := os.ReadFile(s.hosts["sw1"].path("/root/ca/" + f))
+			if err != nil {
+				s.t.Fatal(err)
+			}
+			s.hosts[name].write("/etc/shunt/"+f, b)
+		}
+	}
+}
+
+// upgrade installs the next version everywhere while a download runs, and
+// restarts the controller and the dispatcher's agent: the session lives on.
+func (s *site) upgrade(next *Packages) {
+	s.t.Helper()
+	client := s.hosts["client1"]
+	type result struct {
+		out string
+		err error
+	}
+	done := make(chan result, 1)
+	go func() {
+		out, err := client.try("curl -sSf --limit-rate 20M -o /root/big -w '%{size_download}' http://203.0.113.80/big")
+		done <- result{out, err}
+	}()
+	sw := s.hosts["sw1"]
+	sw.eventually("the download is handed off", func() error {
+		if out := sw.run("shunt sessions"); !strings.Contains(out, "node2") {
+			return errors.New(out)
+		}
+		return nil
+	})
+	for _, name := range []string{"sw1", "node1"} {
+		s.hosts[name].write("/root/next.deb", next.Deb)
+		s.hosts[name].run("apt-get install -y /root/next.deb")
+	}
+	s.hosts["node1"].run("systemctl restart shunt-agent")
+	for _, name := range []string{"sw1", "node1"} {
+		unit := map[string]string{"sw1": "shunt-controller", "node1": "shunt-agent"}[name]
+		if got := s.hosts[name].run("/proc/" + s.hosts[name].pid(unit) + "/exe --version"); !strings.Contains(got, newer) {
+			s.t.Errorf("%s of %s runs %s", unit, name, got)
+		}
+	}
+	select {
+	case r := <-done:
+		if r.err != nil || strings.TrimSpace(r.out) != fmt.Sprint(200<<20) {
+			s.t.Errorf("the download during the upgrade: %v, %s", r.err, r.out)
+		}
+	case <-time.After(2 * patience):
+		s.t.Error("the download during the upgrade does not end")
+	}
+	client.eventually("new requests are answered", func() error {
+		out, err := client.try("curl -sSf http://203.0.113.80/")
+		if err != nil {
+			return fmt.Errorf("%w: %s", err, out)
+		}
+		return nil
+	})
+}
