@@ -23,7 +23,7 @@ func TestHTTPThroughPreload(t *testing.T) {
 		vip := netip.AddrPortFrom(c.Service().VIP, c.Service().Port)
 		c.handedOff(func() { c.compare("node", vip, nodeCases()) })
 		c.refusals(vip)
-		c.leaves(vip, request("POST /echo HTTP/1.1", length(5))+"hello"+request("GET /whoami HTTP/1.1", last))
+		c.leaves(vip, conversation)
 		c.abandons(vip)
 		c.webSocket(vip)
 	})
@@ -35,7 +35,7 @@ func TestHTTPThroughPreload(t *testing.T) {
 		c.makeUploads()
 		c.handedOff(func() { c.compare("nginx", vip, nginxCases()) })
 		c.uploaded()
-		c.leaves(vip, request("PUT /upload/left HTTP/1.1", length(5))+"hello"+request("GET /whoami HTTP/1.1", last))
+		c.leaves(vip, strings.Replace(conversation, "POST /echo", "PUT /upload/left", 1))
 		c.nothingLeft()
 	})
 }
@@ -51,21 +51,34 @@ func (c *cluster) handedOff(f func()) {
 	}
 }
 
-// nodeCases are those of the built-in server, all of which Node.js answers, if
-// in other words, and those about which it is more exact.
+// nodeCases are all of the built-in server's, and some about what the server
+// sees. Node.js has its own ways: it ends CONNECT without an answer, refuses a
+// length that comes twice and a space in a chunk's extension, and gives every
+// upgrade to the program, which cannot ignore one. All that is the same through
+// the service, so no case is left out.
 func nodeCases() []httpCase {
-	return append(httpCases(), []httpCase{
+	cases := append(httpCases(), []httpCase{
 		{name: "the request as the server sees it", talk: say(request("GET /headers?a=b HTTP/1.1", "x-lower: a\r\nX-Lower:  b \r\nVia: 1.1 other\r\nX-Forwarded-For: 192.0.2.1\r\n", last))},
 		{name: "absolute-form as the server sees it", talk: say(request("GET http://lab/headers HTTP/1.1", last))},
 		{name: "dots as the server sees them", talk: say(request("GET /a/../headers?/../b HTTP/1.1", last))},
 		{name: "the second request as the server sees it", talk: say(request("HEAD /bytes/100 HTTP/1.1") + request("GET /headers HTTP/1.1", "X: y\r\n", last))},
 	}...)
+	for n := range conversation {
+		cases = append(cases, httpCase{
+			name: fmt.Sprintf("FIN after %d octets", n), refused: true,
+			talk: func(k *talk) { k.send(conversation[:n]); k.fin() },
+		})
+	}
+	return cases
 }
+
+// conversation is one that a client can leave at any octet.
+var conversation = request("POST /echo HTTP/1.1", length(5)) + "hello" + request("GET /whoami HTTP/1.1", last)
 
 // uploads are the bodies that are put, by name. The first is longer than what
 // fits in buffers, the others come in special ways.
 var uploads = map[string]string{
-	"big":      letters(20_000_000),
+	"big":      letters(5_000_000),
 	"small":    "hello",
 	"pieces":   letters(30_000),
 	"chunked":  letters(300_000),
@@ -105,7 +118,6 @@ func nginxCases() []httpCase {
 	burst := strings.Repeat(get("/bytes/100")+request("HEAD /bytes/10000 HTTP/1.1")+get("/nothing")+get("/bytes/1000", "Range: bytes=-7\r\n"), 25)
 	return []httpCase{
 		{name: "GET", talk: say(get("/bytes/100", last))},
-		{name: "GET of 1 MB", talk: say(get("/bytes/1000000", last))},
 		{name: "GET of 10 MB", talk: say(get("/bytes/10000000", last))},
 		{name: "not found", talk: say(get("/nothing", last))},
 		{name: "a directory", talk: say(get("/bytes", last) + get("/bytes/", last)), rude: true},
@@ -140,7 +152,7 @@ func nginxCases() []httpCase {
 			}
 			k.send(get("/whoami", last))
 		}},
-		{name: "keep-alive behind 10 MB", talk: say(get("/bytes/10000000") + get("/whoami", last))},
+		{name: "keep-alive behind 1 MB", talk: say(get("/bytes/1000000") + get("/whoami", last))},
 		{name: "a burst of 100", talk: say(burst + get("/whoami", last))},
 		{name: "a burst in pieces", talk: func(k *talk) { k.pieces(burst+get("/whoami", last), 37) }},
 		{name: "a bad second request", talk: say(get("/whoami") + "NO REQUEST AT ALL\r\n\r\n"), rude: true},
@@ -148,7 +160,7 @@ func nginxCases() []httpCase {
 		{name: "a second request of another version", talk: say(get("/whoami") + "GET /whoami HTTP/9.9\r\n\r\n"), rude: true},
 		{name: "a second request with conflicting lengths", talk: say(get("/whoami") + put("small", length(5), chunked) + "0\r\n\r\n"), rude: true},
 		{name: "PUT", talk: say(put("small", length(5), last) + body("small"))},
-		{name: "PUT of 20 MB", talk: say(put("big", length(len(body("big"))), last) + body("big"))},
+		{name: "PUT of 5 MB", talk: say(put("big", length(len(body("big"))), last) + body("big"))},
 		{name: "PUT in pieces", talk: func(k *talk) {
 			k.send(put("pieces", length(len(body("pieces"))), last))
 			k.pieces(body("pieces"), 101)
@@ -172,8 +184,7 @@ func nginxCases() []httpCase {
 	}
 }
 
-// Clients that leave after each octet of a request, or of two with a body, leave
-// nothing behind, and the server works on.
+// leaves: clients that leave after any octet of two requests leave nothing behind.
 func (c *cluster) leaves(vip netip.AddrPort, conversation string) {
 	for name, leave := range map[string]func(*talk){"FIN": (*talk).fin, "RST": (*talk).rst} {
 		c.t.Run(fmt.Sprintf("%s after each of %d octets", name, len(conversation)), func(t *testing.T) {
