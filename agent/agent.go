@@ -246,6 +246,7 @@ func (a *agent) readiness() metrics.Check {
 
 // detach closes the attachments; relayed sessions end.
 func (a *agent) detach() error {
+	a.drain.end()
 	var errs []error
 	for _, at := range a.attached {
 		errs = append(errs, at.Close())

@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/shunt-sdn/shunt/agent/attach"
 	"github.com/shunt-sdn/shunt/agent/httphead"
@@ -18,6 +20,42 @@ type drain struct {
 	moved atomic.Uint64 // sessions that left meanwhile, since the agent began
 	turn  atomic.Uint64 // of servers that no policy names
 	leave chan struct{} // one place for each idle session that may leave at a time
+
+	mu    sync.Mutex
+	again *time.Timer // until those that could not leave try again; guarded by mu
+	over  bool        // they need not; guarded by mu
+}
+
+// leaveAgain is how long sessions stay that could not leave, at most, if no
+// configuration comes that may help.
+const leaveAgain = time.Second
+
+// retry has f called after leaveAgain, once for all calls until then.
+func (d *drain) retry(f func()) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.again != nil || d.over {
+		return
+	}
+	d.again = time.AfterFunc(leaveAgain, func() {
+		d.mu.Lock()
+		d.again = nil
+		over := d.over
+		d.mu.Unlock()
+		if !over {
+			f()
+		}
+	})
+}
+
+// end has nothing tried any more.
+func (d *drain) end() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.over = true
+	if d.again != nil {
+		d.again.Stop()
+	}
 }
 
 // leaveAtOnce is how many idle sessions leave at a time. A hand-off takes a few
@@ -32,12 +70,21 @@ func (a *agent) routesChanged() {
 	if was := a.drain.on.Swap(drains); was != drains {
 		a.log.Info("an operator drains this node, or does so no more", "drains", drains)
 	}
-	for service, at := range a.attached {
+	for _, at := range a.attached {
 		if l, ok := at.(*attach.Listener); ok {
 			l.RoutesChanged()
 		}
-		// Again with each configuration: there may be a server now to go to.
-		if v, ok := at.(attach.Vacater); ok && drains {
+	}
+	a.vacate() // with each configuration: there may be a server now to go to
+}
+
+// vacate has idle sessions leave, if the node is drained.
+func (a *agent) vacate() {
+	if !a.drain.on.Load() {
+		return
+	}
+	for service, at := range a.attached {
+		if v, ok := at.(attach.Vacater); ok {
 			v.Vacate(service)
 		}
 	}
@@ -47,7 +94,12 @@ func (a *agent) routesChanged() {
 func (a *agent) Leaves(string) bool { return a.drain.on.Load() }
 
 // Leave implements attach.Leaver.
-func (a *agent) Leave(ctx context.Context, fd int, m attach.Meta) error {
+func (a *agent) Leave(ctx context.Context, fd int, m attach.Meta) (err error) {
+	defer func() {
+		if err != nil {
+			a.drain.retry(a.vacate)
+		}
+	}()
 	select {
 	case a.drain.leave <- struct{}{}:
 		defer func() { <-a.drain.leave }()
