@@ -52,7 +52,7 @@ func importImages(t *testing.T, e *engine) {
 		"--transform=" + move(goRoot, "usr/local/go"),
 		"--transform=" + move(modules, "go/pkg/mod"),
 		"--transform=" + move(goCache, "root/.cache/go-build"),
-		"--exclude=." + goRoot + "/test", "--exclude=." + goRoot + "/doc", "--exclude=." + goRoot + "/api",
+		"--exclude=*_test.go", "--exclude=testdata", "--exclude=." + goRoot + "/test", "--exclude=." + goRoot + "/doc", "--exclude=." + goRoot + "/api",
 	}
 	names := []string{"--directory=" + base, ".", "--directory=/.", "." + goRoot, "." + goCache}
 	for _, path := range moduleFiles(t, modules) {
