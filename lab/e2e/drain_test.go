@@ -4,10 +4,12 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptrace"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -19,10 +21,13 @@ import (
 const preferSecond = `
 services:
 - name: web
-  routes: [{name: third, match: {query: [{name: to, exact: "3"}]}, pool: three}]
+  routes:
+  - {name: second, match: {query: [{name: to, exact: "2"}]}, pool: two}
+  - {name: third, match: {query: [{name: to, exact: "3"}]}, pool: three}
   defaultPool: app
 pools:
 - {name: app, members: [{server: server2}, {server: server1, priority: 1}, {server: server3, priority: 1}]}
+- {name: two, members: [{server: server2}, {server: server1, priority: 1}]}
 - {name: three, members: [{server: server3}]}
 `
 
@@ -111,8 +116,54 @@ func TestIdleConnectionsLeaveADrainedServer(t *testing.T) {
 			if server, _, err := c.again(c.client("client1"), "/whoami"); err != nil || server == "" {
 				t.Errorf("after the drain: %s, %v", server, err)
 			}
+			c.drainsWhileClientsSpeak(kept)
 		})
 	}
+}
+
+// drainsWhileClientsSpeak: requests that come just as their connection leaves are
+// answered by a server that the policy names for them.
+func (c *cluster) drainsWhileClientsSpeak(clients []*http.Client) {
+	c.t.Helper()
+	before := c.status()
+	var done atomic.Bool
+	var requests atomic.Int64
+	var wg sync.WaitGroup
+	for i, client := range clients {
+		wg.Go(func() {
+			random := rand.New(rand.NewPCG(uint64(i), 2))
+			for !done.Load() {
+				for path, wrong := range map[string]string{"/whoami?to=2": "server3", "/whoami?to=3": "server1 server2"} {
+					server, reused, err := c.again(client, path)
+					if err != nil || !reused || strings.Contains(wrong, server) {
+						c.t.Errorf("connection %d: %s was answered by %q, reused: %v, %v", i, path, server, reused, err)
+						return
+					}
+					requests.Add(1)
+					<-time.After(time.Duration(random.IntN(200)) * time.Millisecond)
+				}
+			}
+		})
+	}
+	for range 4 {
+		if out := c.exec("controller", binary, "drain", "server2", "--wait", "--timeout", "20s"); !strings.HasSuffix(out, "server2 is drained\n") {
+			c.t.Errorf("drain: %s", out)
+		}
+		c.exec("controller", binary, "undrain", "server2")
+		c.await(5*time.Second, func() string {
+			if n := c.heldBy("server2"); n < len(clients)/4 {
+				return fmt.Sprintf("server2 holds %d sessions", n)
+			}
+			return ""
+		})
+	}
+	done.Store(true)
+	wg.Wait()
+	after := c.status()
+	if failed := after.HandoffsFailed - before.HandoffsFailed; failed != 0 {
+		c.t.Errorf("%d hand-offs failed", failed)
+	}
+	c.t.Logf("%d requests during 4 drains: %d hand-offs, %d taken back", requests.Load(), after.HandoffsCompleted-before.HandoffsCompleted, after.HandoffsRolledBack-before.HandoffsRolledBack)
 }
 
 // again sends a request and tells who answered, and whether on an old connection.
