@@ -24,7 +24,7 @@ func (c *cluster) apply(policy string) {
 	if err := os.WriteFile(file, []byte(policy), 0o644); err != nil {
 		c.t.Fatal(err)
 	}
-	c.exec("controller", binary, "apply", "-f", file)
+	c.exec("controller", binary, "apply", "--wait", "-f", file)
 }
 
 // byNumber sends requests with ?to=N to server N.
