@@ -37,6 +37,7 @@ type Table struct {
 	log    *slog.Logger
 	state  *policy.State
 	engine atomic.Pointer[policy.Engine]
+	drains atomic.Pointer[map[string]bool] // servers that are drained
 	counts counts
 
 	programs programs
@@ -135,6 +136,13 @@ func (t *Table) compile(services []Service, source *shuntv1.Policy) error {
 	if err != nil {
 		return err
 	}
+	drains := make(map[string]bool)
+	for _, s := range m.Servers {
+		if s.Drain {
+			drains[s.Name] = true
+		}
+	}
+	t.drains.Store(&drains)
 	t.engine.Store(e)
 	t.services, t.model = services, m
 	return nil
@@ -142,9 +150,8 @@ func (t *Table) compile(services []Service, source *shuntv1.Policy) error {
 
 // Drains tells whether an operator wants that a server takes no new requests.
 func (t *Table) Drains(server string) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return slices.ContainsFunc(t.model.Servers, func(s policy.Server) bool { return s.Name == server && s.Drain })
+	m := t.drains.Load() // without t.mu, which is held while tables are made
+	return m != nil && (*m)[server]
 }
 
 // Model is the policy in force. It must not be changed.
