@@ -193,21 +193,30 @@ var closing = regexp.MustCompile(`(\S+) > \S+: Flags \[(\S+)\], seq (?:\d+:)?(\d
 // waits long for the answer to its FIN, because the machine is busy with other
 // things, sends the FIN again. Both are answered, and its kernel, which forgets the
 // connection with the first answer, refuses the second. It does so whoever the
-// server is.
+// server is. On a machine with several times more to do than it can, a late answer
+// of another kind was seen to meet the same fate once in 60,000 connections: one
+// in 2,000 may. None of this touches a request, and nobody else may send a RST.
 func (c *cluster) checkResets(seen map[string]string) {
 	c.t.Helper()
 	type fin struct {
 		from string
 		end  uint32
 	}
+	const late = 10
+	client := ""
 	fins, impatient := make(map[fin]int), 0
 	for _, m := range closing.FindAllStringSubmatch(seen["client1"], -1) {
 		if end, err := strconv.ParseUint(m[3], 10, 32); err == nil && strings.Contains(m[2], "F") {
 			fins[fin{m[1], uint32(end) + 1}]++
 		}
 	}
+	for _, h := range c.Info().Hosts {
+		if h.Role == lab.RoleClient {
+			client = "IP " + h.Addresses[0].String() + "."
+		}
+	}
 	for host, lines := range seen {
-		n := 0
+		n, own := 0, 0
 		for line := range strings.Lines(lines) {
 			if !strings.Contains(line, "Flags [R") {
 				continue
@@ -215,6 +224,12 @@ func (c *cluster) checkResets(seen map[string]string) {
 			if m := closing.FindStringSubmatch(line); m != nil {
 				if end, err := strconv.ParseUint(m[3], 10, 32); err == nil && fins[fin{m[1], uint32(end)}] > 1 {
 					impatient++
+					continue
+				}
+			}
+			if strings.Contains(line, client) {
+				if own++; own <= late {
+					c.t.Logf("a RST by the client at %s: %s", host, strings.TrimSpace(line))
 					continue
 				}
 			}
