@@ -1,10 +1,13 @@
 package packaging
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"os"
 	"regexp"
 	"strings"
@@ -173,48 +176,63 @@ func (s *site) others() {
 	})
 }
 
+// The documents whose commands are run.
+const (
+	guide      = "../docs/deploy-next-to-ovs.md"
+	operations = "../docs/operations.md"
+)
+
+// TestGuide follows the guide word for word, and before its last part, leaving,
+// what the operator's document says, while a client downloads.
 func TestGuide(t *testing.T) {
 	testnet.NeedRoot(t)
-	testnet.NeedProgram(t, "ovs-vswitchd", "openssl", "curl", "nginx", "apt-get")
+	testnet.NeedProgram(t, "ovs-vswitchd", "openssl", "curl", "nginx", "apt-get", "ss")
 	pkg, next := build(t, older), build(t, newer)
 	s := newSite(t)
 	s.others()
 	for _, name := range []string{"sw1", "node1", "node2"} {
 		s.hosts[name].write("/root/shunt.deb", pkg.Deb)
+		s.hosts[name].write("/root/next.deb", next.Deb)
 	}
-	const document = "../docs/deploy-next-to-ovs.md"
-	sw := s.hosts["sw1"]
-	for _, b := range blocks(t, document) {
+	for _, b := range blocks(t, guide) {
 		switch {
 		case strings.Contains(b.text, "chgrp shunt"):
 			s.copyCertificates()
 		case strings.Contains(b.text, "disable --now shunt-agent"):
-			s.upgrade(next)
+			s.operate()
 		}
-		for _, name := range b.hosts {
-			h := s.hosts[name]
-			if h == nil {
-				t.Fatalf("%s:%d: there is no host %s", document, b.line, name)
-			}
-			out, err := h.try("cd /root\n" + b.text)
-			if err != nil {
-				t.Fatalf("%s:%d: on %s: %v\n%s\n%s", document, b.line, name, err, b.text, out)
-			}
-			if strings.Contains(b.text, "shunt handoffs") && !strings.Contains(out, "completed") {
-				t.Errorf("%s:%d: no hand-off was completed:\n%s", document, b.line, out)
-			}
-			if strings.Contains(b.text, "curl") && !strings.Contains(out, "hello from node2") {
-				t.Errorf("%s:%d: the answer is %q", document, b.line, out)
-			}
-		}
+		s.follow(guide, b)
 		s.others()
 	}
-	if got := strings.TrimSpace(sw.run("ovs-vsctl get-controller br0")); got != "tcp:127.0.0.1:6699" {
+	if got := strings.TrimSpace(s.hosts["sw1"].run("ovs-vsctl get-controller br0")); got != "tcp:127.0.0.1:6699" {
 		t.Errorf("the bridge's controllers are %q in the end", got)
 	}
 	for _, name := range []string{"node1", "node2"} {
 		if out := s.hosts[name].run("ip route show table local; ls /var/lib"); strings.Contains(out, "172.31.") || strings.Contains(out, "shunt") {
 			t.Errorf("left on %s: %s", name, out)
+		}
+	}
+}
+
+// follow runs a block on its hosts.
+func (s *site) follow(document string, b block) {
+	s.t.Helper()
+	for _, name := range b.hosts {
+		h := s.hosts[name]
+		if h == nil {
+			s.t.Fatalf("%s:%d: there is no host %s", document, b.line, name)
+		}
+		began := time.Now()
+		out, err := h.try("cd /root\n" + b.text)
+		s.t.Logf("%s:%d: on %s: %v", document, b.line, name, time.Since(began).Round(time.Millisecond))
+		if err != nil {
+			s.t.Fatalf("%s:%d: on %s: %v\n%s\n%s", document, b.line, name, err, b.text, out)
+		}
+		if document == guide && strings.Contains(b.text, "shunt handoffs") && !strings.Contains(out, "completed") {
+			s.t.Errorf("%s:%d: no hand-off was completed:\n%s", document, b.line, out)
+		}
+		if strings.Contains(b.text, "curl") && !strings.Contains(out, "hello from node2") {
+			s.t.Errorf("%s:%d: the answer is %q", document, b.line, out)
 		}
 	}
 }
@@ -233,45 +251,31 @@ func (s *site) copyCertificates() {
 	}
 }
 
-// upgrade installs the next version everywhere while a download runs, and
-// restarts the controller and the dispatcher's agent: the session lives on.
-func (s *site) upgrade(next *Packages) {
+// operate follows the operator's document while a client downloads: what it
+// says of upgrades must not cost a session.
+func (s *site) operate() {
 	s.t.Helper()
-	client := s.hosts["client1"]
-	type result struct {
-		out string
-		err error
-	}
-	done := make(chan result, 1)
-	go func() {
-		out, err := client.try("curl -sSf --limit-rate 20M -o /root/big -w '%{size_download}' http://203.0.113.80/big")
-		done <- result{out, err}
-	}()
-	sw := s.hosts["sw1"]
+	client, sw := s.hosts["client1"], s.hosts["sw1"]
+	d := s.download()
 	sw.eventually("the download is handed off", func() error {
 		if out := sw.run("shunt sessions"); !strings.Contains(out, "node2") {
 			return errors.New(out)
 		}
 		return nil
 	})
-	for _, name := range []string{"sw1", "node1"} {
-		s.hosts[name].write("/root/next.deb", next.Deb)
-		s.hosts[name].run("apt-get install -y /root/next.deb")
+	for _, b := range blocks(s.t, operations) {
+		if strings.Contains(b.text, "shunt drain") {
+			d.goOn() // it has outlived the controller's and the dispatcher's restart; drained it must not be cut off
+		}
+		s.follow(operations, b)
 	}
-	s.hosts["node1"].run("systemctl restart shunt-agent")
-	for _, name := range []string{"sw1", "node1"} {
-		unit := map[string]string{"sw1": "shunt-controller", "node1": "shunt-agent"}[name]
+	if err := d.wait(); err != nil {
+		s.t.Errorf("the download during the upgrade: %v", err)
+	}
+	for name, unit := range map[string]string{"sw1": "shunt-controller", "node1": "shunt-agent", "node2": "shunt-agent"} {
 		if got := s.hosts[name].run("/proc/" + s.hosts[name].pid(unit) + "/exe --version"); !strings.Contains(got, newer) {
 			s.t.Errorf("%s of %s runs %s", unit, name, got)
 		}
-	}
-	select {
-	case r := <-done:
-		if r.err != nil || strings.TrimSpace(r.out) != fmt.Sprint(200<<20) {
-			s.t.Errorf("the download during the upgrade: %v, %s", r.err, r.out)
-		}
-	case <-time.After(2 * patience):
-		s.t.Error("the download during the upgrade does not end")
 	}
 	client.eventually("new requests are answered", func() error {
 		out, err := client.try("curl -sSf http://203.0.113.80/")
@@ -280,4 +284,67 @@ func (s *site) upgrade(next *Packages) {
 		}
 		return nil
 	})
+}
+
+// A download is a client that reads slowly until it is told to go on.
+type download struct {
+	on, done chan struct{}
+	err      error // set before done is closed
+}
+
+func (d *download) goOn() { close(d.on) }
+
+func (d *download) wait() error {
+	select {
+	case <-d.done:
+		return d.err
+	case <-time.After(2 * patience):
+		return errors.New("it does not end")
+	}
+}
+
+// big is what is downloaded, octets.
+const big = 200 << 20
+
+func (s *site) download() *download {
+	s.t.Helper()
+	d := &download{on: make(chan struct{}), done: make(chan struct{})}
+	var c net.Conn
+	s.hosts["client1"].ns.Do(func() (err error) {
+		c, err = net.DialTimeout("tcp4", "203.0.113.80:80", patience)
+		return err
+	})
+	if _, err := io.WriteString(c, "GET /big HTTP/1.1\r\nHost: web\r\nConnection: close\r\n\r\n"); err != nil {
+		s.t.Fatal(err)
+	}
+	go func() {
+		defer close(d.done)
+		defer c.Close()
+		r, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil {
+			d.err = err
+			return
+		}
+		defer r.Body.Close()
+		slow := time.NewTicker(10 * time.Millisecond)
+		defer slow.Stop()
+		var n int64
+		for {
+			select {
+			case <-d.on:
+				rest, err := io.Copy(io.Discard, r.Body)
+				if d.err = err; n+rest != big {
+					d.err = errors.Join(err, fmt.Errorf("%d octets came, not %d", n+rest, big))
+				}
+				return
+			case <-slow.C:
+				m, err := io.CopyN(io.Discard, r.Body, 1<<10)
+				if n += m; err != nil {
+					d.err = fmt.Errorf("after %d octets: %w", n, err)
+					return
+				}
+			}
+		}
+	}()
+	return d
 }

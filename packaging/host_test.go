@@ -60,6 +60,10 @@ for u in sysinit basic network-online; do
 done
 printf '[Unit]\nDescription=Test host\nDefaultDependencies=no\nWants=systemd-journald.service\nAfter=systemd-journald.service\n' >test-host.target
 rm -f $root/usr/sbin/policy-rc.d $root/etc/machine-id
+# What is installed need not survive a power cut, nor be found by apropos.
+mkdir -p $root/etc/dpkg/dpkg.cfg.d
+echo force-unsafe-io >$root/etc/dpkg/dpkg.cfg.d/test-host
+rm -f $root/var/lib/man-db/auto-update
 printf '%032x\n' "$2" >$root/etc/machine-id
 cd $root
 export container=shunt-test
@@ -170,7 +174,7 @@ func (h *host) try(script string) (string, error) {
 	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LC_ALL=C.UTF-8", "DEBIAN_FRONTEND=noninteractive"}
 	cmd.Dir = "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // a script that signals its process group means its own
-	cmd.WaitDelay = 2 * time.Second // a daemon that the script started may keep its output
+	cmd.WaitDelay = 2 * time.Second                      // a daemon that the script started may keep its output
 	out, err := cmd.CombinedOutput()
 	if errors.Is(err, exec.ErrWaitDelay) {
 		err = nil
