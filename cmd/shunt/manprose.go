@@ -47,6 +47,7 @@ var prose = map[string][]proseSection{
 			{"CAP_NET_ADMIN", "For TCP_REPAIR, the local routes of session addresses, the guard, and to hear of sockets that end."},
 			{"CAP_NET_BIND_SERVICE", "For session addresses with a port below 1024."},
 			{"CAP_NET_RAW", "To make the clients of lost sessions speak, so that they are told."},
+			{"CAP_DAC_OVERRIDE", "To reach the sockets of preloaded servers, which belong to the users that these run as."},
 			{"CAP_BPF", "To load the guard."},
 			{"CAP_SYS_ADMIN", "To find the guard of an agent that was killed."},
 		}},
