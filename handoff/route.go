@@ -172,7 +172,7 @@ func (l *Listener) ask(question handoffproto.Question) (node string) {
 	}()
 	frame, err := question.Append(make([]byte, 0, 256+len(question.Head)))
 	if err == nil {
-		err = l.send(frame, -1)
+		err = l.sendPatiently(frame)
 	}
 	if err != nil {
 		return ""
@@ -215,6 +215,22 @@ func (l *Listener) unanswered() {
 		delete(q.open, n)
 	}
 	l.vacancies.clear()
+}
+
+// sendPatiently waits while the agent's queue is full, as it is when many
+// requests come at once.
+func (l *Listener) sendPatiently(frame []byte) error {
+	for end := time.Now().Add(answerFor); ; {
+		err := l.send(frame, -1)
+		if !errors.Is(err, syscall.EAGAIN) && !errors.Is(err, syscall.ENOBUFS) || time.Now().After(end) {
+			return err
+		}
+		select {
+		case <-time.After(time.Millisecond):
+		case <-l.closing:
+			return err
+		}
+	}
 }
 
 // send sends a frame to the agent, without waiting.

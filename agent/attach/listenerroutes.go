@@ -119,7 +119,11 @@ func (l *Listener) converse(a *app, r *handoffproto.Receiver) error {
 	}
 }
 
-// answer tells an application where a request goes. If its queue is full it
+// answerFor is how long an application with a full queue is waited for. An answer
+// that comes after a second is not waited for there.
+const answerFor = 500 * time.Millisecond
+
+// answer tells an application where a request goes. If its queue stays full it
 // hears nothing, and serves the request after a while.
 func (l *Listener) answer(a *app, q handoffproto.Question) {
 	reply := handoffproto.Answer{Number: q.Number}
@@ -131,10 +135,26 @@ func (l *Listener) answer(a *app, q handoffproto.Question) {
 	}
 	frame, err := reply.Append(nil)
 	if err == nil {
-		err = handoffproto.Send(a.raw, frame, -1)
+		err = l.sendPatiently(a, frame)
 	}
 	if err != nil {
 		l.log.Warn("an application is not told where its request goes", "session", q.Session.ID, "err", err)
+	}
+}
+
+// sendPatiently waits while an application's queue is full, as it is when many
+// requests are asked about at once.
+func (l *Listener) sendPatiently(a *app, frame []byte) error {
+	for end := time.Now().Add(answerFor); ; {
+		err := handoffproto.Send(a.raw, frame, -1)
+		if !errors.Is(err, syscall.EAGAIN) && !errors.Is(err, syscall.ENOBUFS) || time.Now().After(end) {
+			return err
+		}
+		select {
+		case <-time.After(time.Millisecond):
+		case <-l.done:
+			return err
+		}
 	}
 }
 

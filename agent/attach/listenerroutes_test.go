@@ -242,3 +242,46 @@ func (l *locked) Route(m Meta, h *httphead.Head) string {
 	defer l.mu.Unlock()
 	return l.Router.Route(m, h)
 }
+
+// More questions at once than answers fit into an application's queue: each is
+// answered, and in time.
+func TestManyRequestsAtOnceAreAllRouted(t *testing.T) {
+	const connections = 200
+	var asked sync.Map
+	l := newListener(t, ListenerConfig{QueueBytes: 4096, Router: &routes{route: func(h *httphead.Head) string {
+		asked.Store(h.Target, true)
+		return ""
+	}}})
+	serving(t, l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "ok") }))
+	var wg sync.WaitGroup
+	start := make(chan struct{})
+	for i := range connections {
+		client, fd, m := session(t, "127.0.0.1")
+		l.putBack(fd, m) // as Attach, but for a queue that is full
+		in := bufio.NewReader(client)
+		ask := func(path string) error {
+			fmt.Fprintf(client, "GET %s HTTP/1.1\r\nHost: x\r\n\r\n", path)
+			res, err := http.ReadResponse(in, nil)
+			if err == nil {
+				_, err = io.Copy(io.Discard, res.Body)
+			}
+			return err
+		}
+		if err := ask("/first"); err != nil {
+			t.Fatal(err)
+		}
+		wg.Go(func() {
+			<-start
+			if err := ask(fmt.Sprint("/", i)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	close(start)
+	wg.Wait()
+	n := 0
+	asked.Range(func(any, any) bool { n++; return true })
+	if n != connections {
+		t.Errorf("%d requests were routed, want %d", n, connections)
+	}
+}
