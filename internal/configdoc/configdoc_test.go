@@ -61,7 +61,7 @@ func TestWhatIsReadFromTheCode(t *testing.T) {
 		path string
 		want Key
 	}{
-		{agent, "node", Key{Needed: true, Value: "a name: 1 to 63 letters, digits, `.`, `_` or `-`, a letter or digit first and last", Text: "unique in the cluster"}},
+		{agent, "node", Key{Needed: true, Value: "a name", Text: "unique in the cluster"}},
 		{agent, "tls.key", Key{Needed: true, Value: "an absolute path"}},
 		{controller, "listen.operator", Key{Value: "unix:/absolute/path of at most 88 octets", Default: "/run/shunt/controller.sock"}},
 		{controller, "node_grace", Key{Value: "a duration, 1s to 1h", Default: "30s"}},

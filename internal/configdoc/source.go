@@ -6,8 +6,9 @@ import (
 	"go/constant"
 	"go/parser"
 	"go/token"
-	"io/fs"
+	"os"
 	"path"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -39,27 +40,31 @@ func (s *sources) load(dir string) (*source, error) {
 	if p := s.loaded[dir]; p != nil {
 		return p, nil
 	}
-	notTest := func(f fs.FileInfo) bool { return !strings.HasSuffix(f.Name(), "_test.go") }
-	packages, err := parser.ParseDir(s.fset, s.under(dir), notTest, parser.ParseComments) //nolint:staticcheck // one package per directory, no build tags
+	entries, err := os.ReadDir(s.under(dir))
 	if err != nil {
 		return nil, fmt.Errorf("read the code in %s: %w", dir, err)
 	}
 	p := &source{all: s, dir: dir, imports: map[string]string{}}
 	s.loaded[dir] = p
-	for _, pkg := range packages {
-		for _, f := range pkg.Files {
-			p.files = append(p.files, f)
-			for _, i := range f.Imports {
-				at, err := strconv.Unquote(i.Path.Value)
-				if err != nil || !strings.HasPrefix(at, module) {
-					continue
-				}
-				name := path.Base(at)
-				if i.Name != nil {
-					name = i.Name.Name
-				}
-				p.imports[name] = strings.TrimPrefix(at, module)
+	for _, e := range entries {
+		if !strings.HasSuffix(e.Name(), ".go") || strings.HasSuffix(e.Name(), "_test.go") {
+			continue
+		}
+		f, err := parser.ParseFile(s.fset, filepath.Join(s.under(dir), e.Name()), nil, parser.ParseComments)
+		if err != nil {
+			return nil, fmt.Errorf("read the code in %s: %w", dir, err)
+		}
+		p.files = append(p.files, f)
+		for _, i := range f.Imports {
+			at, err := strconv.Unquote(i.Path.Value)
+			if err != nil || !strings.HasPrefix(at, module) {
+				continue
 			}
+			name := path.Base(at)
+			if i.Name != nil {
+				name = i.Name.Name
+			}
+			p.imports[name] = strings.TrimPrefix(at, module)
 		}
 	}
 	return p, nil

@@ -25,7 +25,7 @@ func (w *walker) valueOf(p *source, e ast.Expr) string {
 	case "Text":
 		return "text"
 	case "Name":
-		return "a name: 1 to 63 letters, digits, `.`, `_` or `-`, a letter or digit first and last"
+		return "a name"
 	case "Bool":
 		return "`true` or `false`"
 	case "Path":
@@ -39,7 +39,12 @@ func (w *walker) valueOf(p *source, e ast.Expr) string {
 	if f == nil {
 		return "a value"
 	}
-	return q.remedy(f)
+	for _, f := range append([]*ast.FuncDecl{f}, q.called(f)...) {
+		if text := q.remedy(f); text != "" {
+			return text
+		}
+	}
+	return "a value"
 }
 
 // remedy is what the errors of a parse function say to write: the first of them.
@@ -60,14 +65,33 @@ func (p *source) remedy(f *ast.FuncDecl) (text string) {
 		before := strings.Count(strings.ReplaceAll(format[:len(format)-len(remedy)], "%%", ""), "%")
 		var values []any
 		for _, a := range call.Args[min(1+before, len(call.Args)):] {
-			values = append(values, p.show(a))
+			v := p.show(a)
+			if v == "" {
+				return true // it depends on what was written
+			}
+			values = append(values, v)
 		}
 		remedy = strings.NewReplacer("%d", "%v", "%s", "%v", "%q", "%v").Replace(remedy)
 		text = fmt.Sprintf(remedy, values...)
 		return false
 	})
-	if text == "" {
-		return "a value"
+	if example, ok := strings.CutPrefix(text, "for example "); ok {
+		return "such as " + example
 	}
 	return text
+}
+
+// called are the functions of the package that f calls.
+func (p *source) called(f *ast.FuncDecl) (out []*ast.FuncDecl) {
+	ast.Inspect(f, func(n ast.Node) bool {
+		if call, ok := n.(*ast.CallExpr); ok {
+			if name, ok := call.Fun.(*ast.Ident); ok {
+				if g := p.function(name.Name); g != nil && g != f {
+					out = append(out, g)
+				}
+			}
+		}
+		return true
+	})
+	return out
 }

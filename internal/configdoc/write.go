@@ -17,6 +17,8 @@ func Markdown(files []File) string {
 Both files are YAML. A daemon reads its file once, when it starts; what is wrong in it is reported all at once, each mistake with
 its line and what to do. Check a file without starting anything with ` + "`shunt agent --check --config FILE`" + ` and
 ` + "`shunt controller --check --config FILE`" + `. A key that is not in this list is a mistake.
+
+A name is 1 to 63 letters, digits, ` + "`.`, `_` or `-`" + `, with a letter or digit first and last. A duration is a number with a unit: ` + "`300ms`, `10s`, `2m`" + `.
 `)
 	for _, f := range files {
 		fmt.Fprintf(&b, "\n## %s\n", f.Name)
@@ -77,7 +79,8 @@ func Man(files []File, date string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, ".TH \"SHUNT.YAML\" \"5\" \"%s\" \"Shunt\" \"Shunt\"\n.SH NAME\nshunt.yaml \\- configuration files of Shunt's daemons\n", date)
 	b.WriteString(".SH SYNOPSIS\n/etc/shunt/agent.yaml\n.br\n/etc/shunt/controller.yaml\n.SH DESCRIPTION\n" +
-		"Both files are YAML. A daemon reads its file once, when it starts, and reports all mistakes at once.\n")
+		"Both files are YAML. A daemon reads its file once, when it starts, and reports all mistakes at once.\n.PP\n" +
+		"A name is 1 to 63 letters, digits, dots, underscores or hyphens, with a letter or digit first and last. A duration is a number with a unit: 300ms, 10s, 2m.\n")
 	for _, f := range files {
 		fmt.Fprintf(&b, ".SH %s\n", strings.ToUpper(roff(f.Name)))
 		man(&b, f.Mapping, "")
