@@ -217,7 +217,9 @@ func TestAServerThatFailsIsEjectedAndReturns(t *testing.T) {
 
 // A proxied server is judged by its answers where these count.
 func TestAProxiedServerIsEjectedForItsAnswers(t *testing.T) {
-	failing := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "out of order", 503) }))
+	failing := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		http.Error(w, "out of order", http.StatusServiceUnavailable)
+	}))
 	t.Cleanup(failing.Close)
 	one := Server{Node: "server1", Up: true, Ready: true, Direct: netip.MustParseAddrPort(failing.Listener.Addr().String())}
 	for counts, want := range map[bool]int{true: 2, false: 10} {
