@@ -94,10 +94,17 @@ func (t Tree) size() int {
 	return n + len(dirs)
 }
 
+// largeFile is what takes too long to compress as well as possible, octets.
+const largeFile = 1 << 20
+
 // compress returns b in gzip's format, without a name or time in it.
 func compress(b []byte) ([]byte, error) {
 	var out strings.Builder
-	z, err := gzip.NewWriterLevel(&out, gzip.DefaultCompression)
+	level := gzip.BestCompression // as Debian wants manual pages
+	if len(b) > largeFile {
+		level = gzip.DefaultCompression // half the time for 3 % more
+	}
+	z, err := gzip.NewWriterLevel(&out, level)
 	if err != nil {
 		return nil, fmt.Errorf("compress: %w", err)
 	}
