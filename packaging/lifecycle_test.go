@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/shunt-sdn/shunt/internal/testnet"
 )
 
@@ -133,7 +135,7 @@ shunt controller --check; shunt agent --check`)
 		h.run("systemctl reset-failed; systemctl enable --now shunt-controller shunt-agent")
 		h.connected()
 		agent, controller := h.pid("shunt-agent"), h.pid("shunt-controller")
-		for pid, want := range map[string]string{agent: "0000008000201400", controller: "0000000000000000"} {
+		for pid, want := range map[string]string{agent: h.capabilities("shunt-agent"), controller: "0000000000000000"} {
 			status := h.run("cat /proc/" + pid + "/status")
 			for _, set := range []string{"CapPrm", "CapEff", "CapBnd", "CapAmb"} {
 				if !strings.Contains(status, set+":\t"+want) {
@@ -241,6 +243,24 @@ func (h *host) pid(unit string) string {
 		h.t.Fatalf("%s does not run:\n%s", unit, h.run("journalctl -n 20 --no-pager -o cat -u "+unit))
 	}
 	return pid
+}
+
+// capabilities are what a unit grants, as /proc shows sets of them.
+func (h *host) capabilities(unit string) string {
+	h.t.Helper()
+	bits := map[string]uint{
+		"cap_dac_override": unix.CAP_DAC_OVERRIDE, "cap_net_admin": unix.CAP_NET_ADMIN, "cap_net_bind_service": unix.CAP_NET_BIND_SERVICE,
+		"cap_net_raw": unix.CAP_NET_RAW, "cap_sys_admin": unix.CAP_SYS_ADMIN, "cap_bpf": unix.CAP_BPF,
+	}
+	var set uint64
+	for _, name := range strings.Fields(h.property(unit, "AmbientCapabilities")) {
+		bit, known := bits[name]
+		if !known {
+			h.t.Errorf("%s is granted %s: say in docs/install.md why", unit, name)
+		}
+		set |= 1 << bit
+	}
+	return fmt.Sprintf("%016x", set)
 }
 
 // connected waits until the controller knows the agent.
