@@ -39,7 +39,7 @@ const (
 	queueLength = 8192
 	keptRecords = 10_000
 	reportEvery = time.Second
-	newsDelay   = 20 * time.Millisecond
+	newsDelay   = 5 * time.Millisecond
 )
 
 // ErrDisconnected says that a message could not be handed to the stream.

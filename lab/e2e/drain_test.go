@@ -60,6 +60,7 @@ func TestIdleConnectionsLeaveADrainedServer(t *testing.T) {
 				}
 				slow <- err
 			}()
+			<-time.After(last / 10) // it has been sent by then
 			c.await(5*time.Second, func() string {
 				if n := c.heldBy("server2"); n != connections {
 					return fmt.Sprintf("server2 holds %d sessions, want %d", n, connections)
