@@ -40,7 +40,7 @@ func (id ID) Alive() bool {
 
 // Signal sends a signal. A process that has ended is os.ErrProcessDone.
 func (id ID) Signal(sig unix.Signal) error {
-	fd, err := id.open()
+	fd, err := id.open(ID.Alive)
 	if err != nil {
 		return err
 	}
@@ -53,9 +53,16 @@ func (id ID) Signal(sig unix.Signal) error {
 	return nil
 }
 
-// open returns a pidfd. The start time is compared after the descriptor is
-// there, so what the descriptor refers to is the process that was meant.
-func (id ID) open() (int, error) {
+// present tells whether the process is there, be it as a zombie.
+func (id ID) present() bool {
+	st, err := stat(id.PID)
+	return err == nil && st.start == id.Start
+}
+
+// open returns a pidfd of a process of which is holds. The start time is compared
+// after the descriptor is there, so what the descriptor refers to is the process
+// that was meant.
+func (id ID) open(is func(ID) bool) (int, error) {
 	if id.PID <= 0 {
 		return -1, os.ErrProcessDone
 	}
@@ -66,7 +73,7 @@ func (id ID) open() (int, error) {
 	if err != nil {
 		return -1, fmt.Errorf("open process %d: %w", id.PID, err)
 	}
-	if !id.Alive() {
+	if !is(id) {
 		unix.Close(fd)
 		return -1, os.ErrProcessDone
 	}
@@ -76,7 +83,9 @@ func (id ID) open() (int, error) {
 // Wait returns when the process has ended, or with the context's error. It
 // does not reap the process.
 func (id ID) Wait(ctx context.Context) error {
-	fd, err := id.open()
+	// Not Alive: the first thread can be a zombie while others still hold the
+	// process's files. A pidfd is readable when all have ended.
+	fd, err := id.open(ID.present)
 	if errors.Is(err, os.ErrProcessDone) {
 		return nil
 	}
