@@ -113,8 +113,9 @@ func New(o Options) *Dispatcher {
 // service is one configured service behind one virtual IP, and the state that outlives a change.
 type service struct {
 	Service
-	vip  netip.AddrPort
-	rest *policy.RoundRobin // where the policy does not decide
+	byName map[string]Server // Servers
+	vip    netip.AddrPort
+	rest   *policy.RoundRobin // where the policy does not decide
 }
 
 type listener struct {
@@ -134,6 +135,10 @@ func (d *Dispatcher) Set(services []Service) error {
 	var errs []error
 	wanted := make(map[netip.AddrPort]bool)
 	for _, s := range services {
+		byName := make(map[string]Server, len(s.Servers))
+		for _, srv := range s.Servers {
+			byName[srv.Node] = srv
+		}
 		for _, lease := range s.Leases {
 			at := lease.Local
 			wanted[at] = true
@@ -146,12 +151,12 @@ func (d *Dispatcher) Set(services []Service) error {
 				}
 				l = &listener{Listener: nl}
 				d.listeners[at] = l
-				l.service.Store(&service{s, lease.VIP, &policy.RoundRobin{}})
+				l.service.Store(&service{s, byName, lease.VIP, &policy.RoundRobin{}})
 				d.wg.Go(func() { d.accept(l) })
 				d.o.Log.Info("dispatching", "service", s.Name, "session_address", at)
 				continue
 			}
-			l.service.Store(&service{s, lease.VIP, l.service.Load().rest})
+			l.service.Store(&service{s, byName, lease.VIP, l.service.Load().rest})
 		}
 	}
 	for at, l := range d.listeners {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"slices"
 	"time"
 
 	"github.com/shunt-sdn/shunt/agent/attach"
@@ -118,20 +117,26 @@ func (p proxied) Move(ctx context.Context, fd int, m attach.Meta, _ string) erro
 // those that the policy leaves out only because their agents or the controller
 // say that they take no sessions: the application may serve all the same.
 func (s *session) proxyTarget(tried map[string]bool) (policy.Choice, bool) {
-	var up, down, takes []string // takes: sessions
-	allowed := s.rule.Servers()
-	for _, srv := range s.service.Servers {
-		switch {
-		case !srv.Direct.IsValid() || tried[srv.Node] || !slices.Contains(allowed, srv.Node) || s.d.o.Policy.Drains(srv.Node):
-		case srv.Up && srv.Ready:
-			takes = append(takes, srv.Node)
+	usable := func(srv Server) bool {
+		return srv.Direct.IsValid() && !tried[srv.Node] && !s.d.o.Policy.Drains(srv.Node)
+	}
+	c, ok := s.rule.Choose(&s.request, func(name string) bool {
+		srv := s.service.byName[name]
+		return srv.Up && srv.Ready && usable(srv)
+	})
+	if ok {
+		return c, true
+	}
+	var up, down []string
+	for _, name := range s.rule.Servers() {
+		switch srv := s.service.byName[name]; {
+		case !usable(srv) || srv.Up && srv.Ready:
 		case srv.Up:
-			up = append(up, srv.Node)
+			up = append(up, name)
 		default:
-			down = append(down, srv.Node)
+			down = append(down, name)
 		}
 	}
-	c, ok := s.rule.Choose(&s.request, func(name string) bool { return slices.Contains(takes, name) })
 	for _, rest := range [][]string{up, down} {
 		if !ok {
 			c.Server, ok = s.service.rest.Pick(rest, nil)
@@ -141,17 +146,15 @@ func (s *session) proxyTarget(tried map[string]bool) (policy.Choice, bool) {
 }
 
 func (s *session) dial(name string) (*net.TCPConn, error) {
-	for _, srv := range s.service.Servers {
-		if srv.Node != name {
-			continue
-		}
-		dialer := net.Dialer{Timeout: dialTimeout}
-		dialer.SetMultipathTCP(false)
-		c, err := dialer.DialContext(s.d.ctx, "tcp", srv.Direct.String())
-		if err != nil {
-			return nil, err
-		}
-		return c.(*net.TCPConn), nil
+	srv, ok := s.service.byName[name]
+	if !ok {
+		return nil, errors.New("the server left the service")
 	}
-	return nil, errors.New("the server left the service")
+	dialer := net.Dialer{Timeout: dialTimeout}
+	dialer.SetMultipathTCP(false)
+	c, err := dialer.DialContext(s.d.ctx, "tcp", srv.Direct.String())
+	if err != nil {
+		return nil, err
+	}
+	return c.(*net.TCPConn), nil
 }

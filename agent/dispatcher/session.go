@@ -194,10 +194,7 @@ func (s *session) effect(e migration.Effect) (migration.Event, bool) {
 // choose has the policy pick a server that was not tried and can be reached.
 func (s *session) choose() (migration.Event, bool) {
 	begun := time.Now()
-	byName := make(map[string]Server, len(s.service.Servers))
-	for _, srv := range s.service.Servers {
-		byName[srv.Node] = srv
-	}
+	byName := s.service.byName
 	controller := s.d.o.Controller.Connected()
 	usable := func(name string) bool { return !s.tried[name] && s.d.Reachable(s.service.Name, byName[name]) }
 	choice, ok := s.rule.Choose(&s.request, usable)
