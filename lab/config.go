@@ -18,9 +18,6 @@ const (
 	transferPort = 6641
 )
 
-// relayTarget is where the application waits for relayed connections.
-const relayTarget = "127.0.0.1:8080"
-
 func controllerAddress(port int) string {
 	return net.JoinHostPort(number4(management, controllerNumber).String(), strconv.Itoa(port))
 }
@@ -62,11 +59,15 @@ func (l *Lab) controllerConfig() object {
 			"interfaces": interfaces,
 		}},
 	}
-	service := object{"name": l.st.Service.Name, "vips": l.st.Service.VIPs(), "port": l.st.Service.Port}
-	if o.SteerAfter != nil {
-		service["steer_after"] = o.SteerAfter.String()
+	var services []object
+	for _, a := range applications(o) {
+		s := object{"name": a.Service, "vips": a.service.VIPs(), "port": a.service.Port}
+		if o.SteerAfter != nil {
+			s["steer_after"] = o.SteerAfter.String()
+		}
+		services = append(services, s)
 	}
-	c["services"] = []object{service}
+	c["services"] = services
 	l.trust(c, ControllerHost)
 	if o.TLS {
 		c["openflow_tls"] = true
@@ -83,38 +84,14 @@ func (l *Lab) agentConfig(h Host) object {
 		"listen":     netip.AddrPortFrom(h.Management, transferPort).String(),
 	}
 	if h.Role == RoleServer {
-		app := object{"service": l.st.Service.Name, "attach": l.st.Options.Attach, "direct": directOf(h, l.st.Service)[0]}
-		switch l.st.Options.Attach {
-		case AttachListener:
-			app["socket"] = l.paths.attachment(h.Name)
-		case AttachPreload:
-			app["socket"] = l.paths.attachment(h.Name)
-			app["connect"] = directOf(h, l.st.Service)[0]
-			if direct := directOf(h, l.st.Service); len(direct) > 1 {
-				app["connect6"] = direct[1]
-			}
-		case AttachRelay:
-			app["connect"] = relayTarget
-			if f := l.st.Options.Forwarded; f != "" {
-				app["forwarded"] = f
-			}
-			if l.st.Options.App != AppBuiltin {
-				app["connect"] = directOf(h, l.st.Service)[0]
-			}
+		var apps []object
+		for _, a := range applications(l.st.Options) {
+			apps = append(apps, a.config(l, h))
 		}
-		c["applications"] = []object{app}
+		c["applications"] = apps
 	}
 	l.trust(c, h.Name)
 	return c
-}
-
-// directOf lists where a server's application accepts ordinary connections.
-func directOf(h Host, s Service) []string {
-	var out []string
-	for _, a := range h.Addresses {
-		out = append(out, netip.AddrPortFrom(a, s.Port).String())
-	}
-	return out
 }
 
 // trust adds how a daemon and its peers prove who they are.

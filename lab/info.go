@@ -2,15 +2,23 @@ package lab
 
 // Info describes a lab to scripts.
 type Info struct {
-	Name    string     `json:"name"`
-	Service Service    `json:"service"`
-	Hosts   []HostInfo `json:"hosts"`
-	Switch  SwitchInfo `json:"switch"`
+	Name    string  `json:"name"`
+	Service Service `json:"service"`
+	// Applications are those of every server, with the services that they answer.
+	Applications []ApplicationInfo `json:"applications"`
+	Hosts        []HostInfo        `json:"hosts"`
+	Switch       SwitchInfo        `json:"switch"`
 	// Operator is the controller's address for the operator's verbs, as in
 	// the variable SHUNT_CONTROLLER.
 	Operator string `json:"operator"`
 	// Logs is the directory of the daemons' logs, HOST-DAEMON.log.
 	Logs string `json:"logs"`
+}
+
+// ApplicationInfo is a program that every server runs.
+type ApplicationInfo struct {
+	Application
+	Port uint16 `json:"port"` // of the service, and of the program on each server
 }
 
 // HostInfo is a host and its daemons.
@@ -46,6 +54,9 @@ func (l *Lab) Info() Info {
 	}
 	if info.Switch.Steering == "" {
 		info.Switch.Steering = l.st.Options.Steering
+	}
+	for _, a := range applications(l.st.Options) {
+		info.Applications = append(info.Applications, ApplicationInfo{a.Application, a.service.Port})
 	}
 	for _, h := range l.st.Hosts {
 		hi := HostInfo{Host: h, PIDs: map[string]int{}}

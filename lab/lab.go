@@ -60,8 +60,16 @@ func (l *Lab) Name() string { return l.st.Options.Name } // never changes
 // Options returns what the lab was made with, defaults filled in.
 func (l *Lab) Options() Options { return l.st.Options } // never changes
 
-// Service returns what clients connect to.
+// Service returns what clients connect to: FirstService.
 func (l *Lab) Service() Service { return l.st.Service } // never changes
+
+// Services returns all that clients can connect to, FirstService first.
+func (l *Lab) Services() (all []Service) {
+	for _, a := range applications(l.st.Options) { // never change
+		all = append(all, a.service)
+	}
+	return all
+}
 
 // Do runs f on a thread inside a host's network namespace and waits for it.
 // Sockets that f opens belong to the host for good; goroutines that f starts

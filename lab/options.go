@@ -31,13 +31,14 @@ type Options struct {
 	// NICRate limits what a client, a dispatcher or a server sends and what it
 	// receives, in bits per second. Zero: no limit.
 	NICRate uint64 `json:"nic_rate"`
-	// App is the servers' web server: AppBuiltin or one of RealServers. Empty:
-	// AppBuiltin.
-	App string `json:"app"`
-	// Attach is AttachListener or AttachRelay for the built-in web server, and
-	// AttachPreload or AttachRelay for a real one. Empty: the first of these.
+	// App and Attach are those of the Application of FirstService.
+	App    string `json:"app"`
 	Attach string `json:"attach"`
-	// Forwarded is the relay's: x-forwarded-for or forwarded. Empty: none.
+	// Applications are further ones, which every server runs beside the first,
+	// each for a service of its own: the second on port 81 of the same virtual
+	// IPs, the third on port 82, and so on.
+	Applications []Application `json:"applications,omitempty"`
+	// Forwarded is the relays': x-forwarded-for or forwarded. Empty: none.
 	Forwarded string `json:"forwarded,omitempty"`
 	// Preload is the path of libshunt.so. Empty: beside Binary, or else
 	// preload/libshunt.so in the working directory.
@@ -87,12 +88,6 @@ func (o Options) complete() (Options, error) {
 	set(&o.Name, DefaultName)
 	set(&o.Switch, SwitchSim)
 	set(&o.Steering, "auto")
-	set(&o.App, AppBuiltin)
-	attachments := []string{AttachListener, AttachRelay}
-	if o.App != AppBuiltin {
-		attachments = []string{AttachPreload, AttachRelay}
-	}
-	set(&o.Attach, attachments[0])
 	if o.ReadyTimeout == 0 {
 		o.ReadyTimeout = time.Minute
 	}
@@ -100,8 +95,7 @@ func (o Options) complete() (Options, error) {
 		CheckName(o.Name),
 		oneOf("switch", o.Switch, SwitchSim, SwitchOVS),
 		oneOf("steering", o.Steering, "auto", "flows", "conntrack"),
-		oneOf("app", o.App, append([]string{AppBuiltin}, RealServers()...)...),
-		oneOf("attach", o.Attach, attachments...),
+		o.completeApplications(),
 	}
 	for _, n := range []struct {
 		what  string
@@ -125,7 +119,7 @@ func (o Options) complete() (Options, error) {
 		}
 		o.Binary = self
 	}
-	if o.Attach == AttachPreload {
+	if o.preloads() {
 		var err error
 		if o.Preload, err = findPreload(o); err != nil {
 			errs = append(errs, err)

@@ -49,8 +49,8 @@ func (l *Lab) Client(host string) *http.Client {
 }
 
 // ready waits until every node is up, the switch is connected, and one request
-// from each client to each virtual address has succeeded with a hand-off, and
-// every server has answered one. It returns the steering that the controller
+// from each client to each service at each virtual address has succeeded with a
+// hand-off, and every server has answered one of each. It returns the steering that the controller
 // uses.
 func (l *Lab) ready(ctx context.Context) (steering string, err error) {
 	operator, closer, err := l.Operator()
@@ -58,7 +58,7 @@ func (l *Lab) ready(ctx context.Context) (steering string, err error) {
 		return "", err
 	}
 	defer closer.Close()
-	answered := make(map[string]bool) // servers, over all tries
+	answered := make(map[answer]bool) // over all tries
 	for {
 		steering, err := l.tryAll(ctx, operator, answered)
 		if err == nil {
@@ -75,8 +75,11 @@ func (l *Lab) ready(ctx context.Context) (steering string, err error) {
 	}
 }
 
+// answer is a service that a server has answered.
+type answer struct{ service, server string }
+
 // tryAll is one look at everything that ready waits for.
-func (l *Lab) tryAll(ctx context.Context, operator shuntv1.OperatorServiceClient, answered map[string]bool) (steering string, err error) {
+func (l *Lab) tryAll(ctx context.Context, operator shuntv1.OperatorServiceClient, answered map[answer]bool) (steering string, err error) {
 	before, err := l.status(ctx, operator)
 	if err != nil {
 		return "", err
@@ -84,18 +87,22 @@ func (l *Lab) tryAll(ctx context.Context, operator shuntv1.OperatorServiceClient
 	requests := uint64(0)
 	for _, h := range l.st.withRole(RoleClient) {
 		client := l.Client(h.Name)
-		for _, vip := range l.st.Service.VIPs() {
-			node, err := whoami(ctx, client, netip.AddrPortFrom(vip, l.st.Service.Port))
-			if err != nil {
-				return "", fmt.Errorf("request from %s: %w", h.Name, err)
+		for _, s := range l.Services() {
+			for _, vip := range s.VIPs() {
+				node, err := whoami(ctx, client, netip.AddrPortFrom(vip, s.Port))
+				if err != nil {
+					return "", fmt.Errorf("request from %s: %w", h.Name, err)
+				}
+				answered[answer{s.Name, node}] = true
+				requests++
 			}
-			answered[node] = true
-			requests++
 		}
 	}
 	for _, h := range l.st.withRole(RoleServer) {
-		if !answered[h.Name] {
-			return "", fmt.Errorf("%s has answered no request yet", h.Name)
+		for _, s := range l.Services() {
+			if !answered[answer{s.Name, h.Name}] {
+				return "", fmt.Errorf("%s has answered no request to service %s yet", h.Name, s.Name)
+			}
 		}
 	}
 	// The agents report a hand-off after the fact.
@@ -132,18 +139,28 @@ func (l *Lab) status(ctx context.Context, operator shuntv1.OperatorServiceClient
 	var missing []string
 	for _, h := range append(l.st.withRole(RoleDispatcher), l.st.withRole(RoleServer)...) {
 		n := nodes[h.Name]
-		ready := func(a *shuntv1.Application) bool { return a.GetService() == l.st.Service.Name && a.GetReady() }
-		if !n.GetUp() || h.Role == RoleServer && !slices.ContainsFunc(n.GetApplications(), ready) {
+		if !n.GetUp() || h.Role == RoleServer && !l.allReady(n.GetApplications()) {
 			missing = append(missing, h.Name)
 		}
 	}
 	if len(missing) > 0 {
-		return nil, fmt.Errorf("the controller does not have up, with an application ready on servers: %s", strings.Join(missing, ", "))
+		return nil, fmt.Errorf("the controller does not have up, with all applications ready on servers: %s", strings.Join(missing, ", "))
 	}
 	if len(st.GetSwitches()) == 0 || !st.GetSwitches()[0].GetConnected() {
 		return nil, errors.New("the switch is not connected to the controller")
 	}
 	return st, nil
+}
+
+// allReady tells whether a server's applications take sessions of every service.
+func (l *Lab) allReady(apps []*shuntv1.Application) bool {
+	for _, s := range l.Services() {
+		ready := func(a *shuntv1.Application) bool { return a.GetService() == s.Name && a.GetReady() }
+		if !slices.ContainsFunc(apps, ready) {
+			return false
+		}
+	}
+	return true
 }
 
 // whoami returns the name of the server that answers.

@@ -3,8 +3,10 @@ package lab
 import (
 	"bytes"
 	"embed"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -112,32 +114,44 @@ func RealServers() []string {
 	return names
 }
 
-// AccessLog is the file in which a host's server notes its requests.
+// AccessLog is the file in which a host's real server of FirstService notes its
+// requests.
 func (l *Lab) AccessLog(host string) string {
-	if realServers[l.st.Options.App].ownLog {
-		return l.Log(host, "app")
-	}
-	return l.paths.join("log", host+"-access.log")
+	return l.accessLog(host, applications(l.st.Options)[0])
 }
 
-// Root is the directory of the documents of a host's real server. What is
+// AccessLogOf is the same for any of the lab's services.
+func (l *Lab) AccessLogOf(host, service string) (string, error) {
+	a, err := l.of(service)
+	return l.accessLog(host, a), err
+}
+
+func (l *Lab) accessLog(host string, a application) string {
+	if realServers[a.App].ownLog {
+		return l.Log(host, a.daemon())
+	}
+	return l.paths.join("log", a.named(host)+"-access.log")
+}
+
+// Root is the directory of the documents of a host's real servers. What is
 // uploaded is in its directory upload.
 func (l *Lab) Root(host string) string { return l.paths.join(host, "www") }
 
-// serverDaemon makes a host's documents and configuration, and returns its server.
-func (l *Lab) serverDaemon(h Host) (*daemon, error) {
-	o := l.st.Options
-	r := realServers[o.App]
+// serverDaemon makes a real server's documents and configuration on a host, and
+// returns the server.
+func (l *Lab) serverDaemon(h Host, a application) (*daemon, error) {
+	r := realServers[a.App]
 	path, err := program(r.program, r.remedy)
 	if err != nil {
 		return nil, err
 	}
+	dir := l.paths.join(h.Name, a.named("server"))
 	s := site{
-		Node: h.Name, Root: l.Root(h.Name), Dir: l.paths.join(h.Name, "server"), Config: l.paths.join(h.Name, "server", "server.conf"),
-		AccessLog: l.AccessLog(h.Name), ErrorLog: l.paths.join("log", h.Name+"-error.log"), MPM: strings.TrimPrefix(o.App, "apache-"),
+		Node: h.Name, Root: l.Root(h.Name), Dir: dir, Config: filepath.Join(dir, "server.conf"),
+		AccessLog: l.accessLog(h.Name, a), ErrorLog: l.paths.join("log", a.named(h.Name)+"-error.log"), MPM: strings.TrimPrefix(a.App, "apache-"),
 	}
-	for _, a := range h.Addresses {
-		s.Listen = append(s.Listen, netip.AddrPortFrom(a, l.st.Service.Port))
+	for _, addr := range h.Addresses {
+		s.Listen = append(s.Listen, netip.AddrPortFrom(addr, a.service.Port))
 	}
 	if err := l.makeRoot(h.Name); err != nil {
 		return nil, err
@@ -145,9 +159,9 @@ func (l *Lab) serverDaemon(h Host) (*daemon, error) {
 	if err := s.write(r.template); err != nil {
 		return nil, err
 	}
-	d := &daemon{Host: h.Name, Name: "app", Args: append([]string{path}, r.args(s)...), Env: append(l.share(h.Name), r.env...)}
-	if o.Attach == AttachPreload {
-		d.Env = append(d.Env, "LD_PRELOAD="+o.Preload, fmt.Sprintf("SHUNT_PRELOAD=%d=%s", l.st.Service.Port, l.paths.attachment(h.Name)))
+	d := &daemon{Host: h.Name, Name: a.daemon(), Args: append([]string{path}, r.args(s)...), Env: append(l.share(h.Name), r.env...)}
+	if a.Attach == AttachPreload {
+		d.Env = append(d.Env, a.preloadEnv(l, h)...)
 	}
 	return d, nil
 }
@@ -196,7 +210,8 @@ func writable(dir string) error {
 	return nil
 }
 
-// makeRoot makes a host's documents. All hosts share those that are alike.
+// makeRoot makes a host's documents, once for all of its servers. All hosts share
+// those that are alike.
 func (l *Lab) makeRoot(host string) error {
 	shared, root := l.paths.join("www"), l.Root(host)
 	files := map[string]int64{"zero/" + strconv.Itoa(zeroSize): -1}
@@ -215,7 +230,7 @@ func (l *Lab) makeRoot(host string) error {
 				return fmt.Errorf("make a server's documents: %w", err)
 			}
 		}
-		if err := os.Link(original, link); err != nil {
+		if err := os.Link(original, link); err != nil && !errors.Is(err, fs.ErrExist) {
 			return fmt.Errorf("make a server's documents: %w", err)
 		}
 	}

@@ -43,13 +43,15 @@ func (p paths) join(elem ...string) string {
 	return filepath.Join(append([]string{string(p)}, elem...)...)
 }
 
-func (p paths) state() string               { return p.join("state.json") }
-func (p paths) scratch() string             { return p.join("mnt") }
-func (p paths) host(name string) string     { return p.join(name) }
-func (p paths) operator() string            { return p.join("controller.sock") }
-func (p paths) log(d *daemon) string        { return p.join("log", d.Host+"-"+d.Name+".log") }
-func (p paths) config(host string) string   { return p.join(host, "config.yaml") }
-func (p paths) attachment(h string) string  { return p.join(h, "web.sock") }
+func (p paths) state() string             { return p.join("state.json") }
+func (p paths) scratch() string           { return p.join("mnt") }
+func (p paths) host(name string) string   { return p.join(name) }
+func (p paths) operator() string          { return p.join("controller.sock") }
+func (p paths) log(d *daemon) string      { return p.join("log", d.Host+"-"+d.Name+".log") }
+func (p paths) config(host string) string { return p.join(host, "config.yaml") }
+func (p paths) attachment(h, service string) string {
+	return p.join(h, service+".sock")
+}
 func (p paths) tls(file string) string      { return p.join("tls", file) }
 func (p paths) openvswitch() string         { return p.join("ovs") }
 func (p paths) bridgeSocket() string        { return p.join("ovs", bridge+".mgmt") }

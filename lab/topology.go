@@ -139,8 +139,9 @@ func netnsOf(lab string) func(netns string) bool {
 	}
 }
 
+// service is the first one.
 func service(o Options) Service {
-	s := Service{Name: "web", VIP: netip.MustParseAddr("10.10.0.80"), Port: 80}
+	s := Service{Name: FirstService, VIP: netip.MustParseAddr("10.10.0.80"), Port: firstPort}
 	if o.IPv6 {
 		s.VIP6 = netip.MustParseAddr("fd10::80")
 	}

@@ -91,8 +91,10 @@ func (l *Lab) startAll(ctx context.Context) error {
 			return err
 		}
 		if h.Role == RoleServer {
-			if err := l.startApp(h); err != nil {
-				return err
+			for _, a := range applications(l.st.Options) {
+				if err := a.start(l, h); err != nil {
+					return err
+				}
 			}
 		}
 	}
@@ -110,30 +112,6 @@ func (l *Lab) startSim() error {
 		args = append(args, "--insecure")
 	}
 	return l.launch(SwitchHost, "switchsim", args...)
-}
-
-// startApp starts a server's web server.
-func (l *Lab) startApp(h Host) error {
-	if l.st.Options.App == AppBuiltin {
-		return l.launch(h.Name, "app", l.appArgs(h)...)
-	}
-	d, err := l.serverDaemon(h)
-	if err != nil {
-		return err
-	}
-	l.st.Daemons = append(l.st.Daemons, d)
-	return l.start(d)
-}
-
-func (l *Lab) appArgs(h Host) []string {
-	args := []string{"lab", "app", "--name", h.Name}
-	for _, a := range directOf(h, l.st.Service) {
-		args = append(args, "--direct", a)
-	}
-	if l.st.Options.Attach == AttachRelay {
-		return append(args, "--direct", relayTarget)
-	}
-	return append(args, "--socket", l.paths.attachment(h.Name))
 }
 
 // launch starts the program shunt as a daemon for the first time.

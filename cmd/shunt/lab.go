@@ -61,12 +61,16 @@ func newLabUp() *cobra.Command {
 	f.IntVar(&o.Servers, "servers", 3, "number of servers")
 	f.BoolVar(&o.IPv6, "ipv6", false, "IPv6 beside IPv4")
 	f.StringVar(&rate, "nic-rate", "", "rate of every client's, dispatcher's and server's NIC, each way, such as 200mbit; none by default")
-	f.StringVar(&o.App, "app", lab.AppBuiltin, "the servers' web server: "+strings.Join(append([]string{lab.AppBuiltin}, lab.RealServers()...), ", "))
-	f.StringVar(&o.Attach, "attach", "", "how sessions reach the web server: listener or relay; preload or relay for one that is not built in; by default the first")
+	apps := f.StringArray("app", []string{lab.AppBuiltin}, "the servers' web server: "+strings.Join(append([]string{lab.AppBuiltin}, lab.RealServers()...), ", ")+
+		"; repeated as SERVICE=APP[:ATTACH], further ones for services on ports 81, 82, …")
+	f.StringVar(&o.Attach, "attach", "", "how sessions reach the (first) web server: listener or relay; preload or relay for one that is not built in; by default the first")
 	f.StringVar(&o.Preload, "preload", "", "path of libshunt.so; by default beside this program, or preload/libshunt.so")
 	f.BoolVar(&o.TLS, "tls", false, "mutual TLS between the daemons")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) (err error) {
 		o.Name = *name
+		if err := o.ParseApplications(*apps); err != nil {
+			return err
+		}
 		if o.NICRate, err = lab.ParseRate(rate); err != nil {
 			return err
 		}
@@ -141,8 +145,12 @@ func newLabInfo() *cobra.Command {
 			if i.Service.VIP6.IsValid() {
 				fmt.Fprintf(w, ", %s", i.Service.VIP6)
 			}
-			fmt.Fprintf(w, " port %d\nswitch\t%s, steering %s, OpenFlow at %s\noperator\t%s\nlogs\t%s\n\n",
-				i.Service.Port, i.Switch.Kind, i.Switch.Steering, i.Switch.OpenFlow, i.Operator, i.Logs)
+			fmt.Fprintf(w, " port %d\n", i.Service.Port)
+			for _, a := range i.Applications {
+				fmt.Fprintf(w, "application\t%s port %d: %s by %s\n", a.Service, a.Port, a.App, a.Attach)
+			}
+			fmt.Fprintf(w, "switch\t%s, steering %s, OpenFlow at %s\noperator\t%s\nlogs\t%s\n\n",
+				i.Switch.Kind, i.Switch.Steering, i.Switch.OpenFlow, i.Operator, i.Logs)
 			fmt.Fprintln(w, "HOST\tNETNS\tADDRESSES\tDAEMONS")
 			for _, h := range i.Hosts {
 				var addresses, daemons []string
