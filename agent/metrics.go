@@ -72,7 +72,13 @@ func (c *counts) all() []prometheus.Collector {
 // steps of a hand-off, as common.proto names them.
 var steps = []string{"choose", "divert", "freeze", "dump", "send", "restore", "attach", "imported", "steer", "close"}
 
+// outcomes of hand-offs.
+var outcomes = []shuntv1.Outcome{shuntv1.Outcome_OUTCOME_COMPLETED, shuntv1.Outcome_OUTCOME_ROLLED_BACK, shuntv1.Outcome_OUTCOME_FAILED}
+
 func (c *counts) handoff(h *shuntv1.Handoff) {
+	for _, o := range outcomes { // with the first hand-off to a server come all its series
+		c.handoffs.WithLabelValues(h.Service, h.ToNode, outcomeOf(o))
+	}
 	c.handoffs.WithLabelValues(h.Service, h.ToNode, outcomeOf(h.Outcome)).Inc()
 	if h.Outcome == shuntv1.Outcome_OUTCOME_COMPLETED {
 		c.handoffTime.WithLabelValues(h.Service).Observe(float64(h.TotalUs) / 1e6)

@@ -160,6 +160,8 @@ func TestLabelsComeFromListsAndConfigurations(t *testing.T) {
 		`shunt_agent_attach_failures_total{service="other"} 1`,
 		`shunt_agent_attach_failures_total{service="web"} 1`,
 		`shunt_agent_handoffs_total{outcome="completed",service="web",target="server1"} 1`,
+		`shunt_agent_handoffs_total{outcome="failed",service="web",target="server1"} 0`,
+		`shunt_agent_handoffs_total{outcome="rolled_back",service="web",target="server1"} 0`,
 		`shunt_agent_imports_total{outcome="imported",service="web"} 1`,
 		`shunt_agent_imports_total{outcome="refused",service="other"} 1`,
 		`shunt_agent_imports_total{outcome="refused",service="web"} 1`,
