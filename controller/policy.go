@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -66,16 +67,37 @@ func warnUnused(p *shuntv1.Policy) (warnings fault.List) {
 // Policy returns the stored policy; see api.Policies.
 func (p policies) Policy() (*policystore.State, <-chan struct{}) { return p.c.policy.Latest() }
 
-// Apply changes the policy; see api.Policies.
-func (p policies) Apply(r *shuntv1.ApplyRequest) (*shuntv1.ApplyResponse, error) {
-	state, plan, err := p.c.policy.Update(func(s *policystore.State) (*policystore.Plan, error) { return s.Apply(r, p.check) })
+// Apply changes the policy, and restores leases; see api.Policies.
+func (p policies) Apply(ctx context.Context, r *shuntv1.ApplyRequest) (*shuntv1.ApplyResponse, error) {
+	asked := r.GetPolicy().GetLeases()
+	var live map[netip.Addr]uint64
+	if len(asked) > 0 {
+		var err error
+		if live, err = p.live(ctx); err != nil {
+			return nil, err
+		}
+		p.c.refreshing.Lock()
+		defer p.c.refreshing.Unlock()
+	}
+	var restored []*shuntv1.LeaseChange
+	state, plan, err := p.c.policy.Update(func(s *policystore.State) (*policystore.Plan, error) {
+		plan, err := s.Apply(r, p.check)
+		if err == nil && len(asked) > 0 {
+			restored, err = p.restore(plan, asked, live)
+		}
+		return plan, err
+	})
 	if err != nil {
 		return nil, err
+	}
+	if len(asked) > 0 && !r.GetDryRun() {
+		p.logLeases(restored)
+		p.c.again()
 	}
 	if !r.GetDryRun() {
 		p.log(plan, state)
 	}
-	out := &shuntv1.ApplyResponse{Revision: state.Revision}
+	out := &shuntv1.ApplyResponse{Revision: state.Revision, Leases: restored}
 	if out.Changes, err = described(plan.Changes, r.GetDryRun()); err != nil {
 		return nil, err
 	}
@@ -111,6 +133,15 @@ func (p policies) log(plan *policystore.Plan, state *policystore.State) {
 		if c.What != shuntv1.ChangeKind_CHANGE_KIND_UNCHANGED {
 			p.c.log.Info("policy changed", "revision", state.Revision, "kind", policystore.KindName(c.Kind), "name", c.Name,
 				"change", changeName(c.What))
+		}
+	}
+}
+
+// logLeases writes down what was restored.
+func (p policies) logLeases(changes []*shuntv1.LeaseChange) {
+	for _, c := range changes {
+		if c.Change != shuntv1.ChangeKind_CHANGE_KIND_UNCHANGED {
+			p.c.log.Info("session address restored", "service", c.Lease.Service, "dispatcher", c.Lease.Dispatcher, "address", c.Lease.Address, "before", c.Before)
 		}
 	}
 }

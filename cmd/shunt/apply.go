@@ -5,13 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/shunt-sdn/shunt/controller"
+	"github.com/shunt-sdn/shunt/controller/config"
 	"github.com/shunt-sdn/shunt/controller/operator"
+	"github.com/shunt-sdn/shunt/controller/policystore"
 	"github.com/shunt-sdn/shunt/internal/policyyaml"
 	"github.com/shunt-sdn/shunt/policy/fault"
 	shuntv1 "github.com/shunt-sdn/shunt/proto/shunt/v1"
@@ -42,18 +46,51 @@ func newApplyCommand() *cobra.Command {
 }
 
 func newImportCommand() *cobra.Command {
-	cmd := policyCommand("import FILE", "Replace the whole dispatch policy with an exported one", cobra.ExactArgs(1))
+	cmd := policyCommand("import FILE", "Replace the whole dispatch policy with an exported one, and restore its leases", cobra.ExactArgs(1))
 	how := change{prune: true}
 	cmd.Flags().BoolVar(&how.dryRun, "dry-run", false, "only check, and show what would change")
 	cmd.Flags().BoolVar(&how.diff, "diff", false, "show the difference of each resource")
 	cmd.Flags().BoolVar(&how.wait, "wait", false, "wait until every connected dispatcher applies it, up to --timeout")
-	return does(cmd, func(ctx context.Context, c *operator.Client, args []string) error {
+	stopped := cmd.Flags().String("stopped", "", "write into the database of a controller that does not run; its configuration `file`")
+	cmd.MarkFlagFilename("stopped", "yaml", "yml")
+	cmd.MarkFlagsMutuallyExclusive("stopped", "wait")
+	does(cmd, func(ctx context.Context, c *operator.Client, args []string) error {
 		d, err := readPolicy(cmd, args)
 		if err != nil {
 			return err
 		}
 		return apply(ctx, cmd, c, d, how)
 	})
+	running := cmd.RunE
+	cmd.RunE = func(_ *cobra.Command, args []string) error {
+		if *stopped == "" {
+			return running(cmd, args)
+		}
+		return importStopped(cmd, *stopped, args, how)
+	}
+	return cmd
+}
+
+// importStopped is import without a controller.
+func importStopped(cmd *cobra.Command, path string, args []string, how change) error {
+	cfg, err := config.Load(path)
+	if err != nil {
+		return err
+	}
+	d, err := readPolicy(cmd, args)
+	if err != nil {
+		return err
+	}
+	r, err := controller.Import(cmd.Context(), cfg, &shuntv1.ApplyRequest{Policy: d.Policy, DryRun: how.dryRun, Prune: true}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		var invalid *policystore.Invalid
+		if errors.As(err, &invalid) {
+			err = located(d, &operator.Invalid{Faults: invalid.Faults})
+		}
+		return err
+	}
+	printChanges(cmd.OutOrStdout(), r, how)
+	return nil
 }
 
 // apply sends a policy and prints what came of it.
@@ -65,7 +102,7 @@ func apply(ctx context.Context, cmd *cobra.Command, c *operator.Client, d *polic
 	for _, w := range r.Warnings {
 		fmt.Fprintln(cmd.ErrOrStderr(), "warning:", placed(d, w))
 	}
-	printChanges(cmd.OutOrStdout(), r.Changes, how)
+	printChanges(cmd.OutOrStdout(), r, how)
 	if !how.wait || how.dryRun {
 		return nil
 	}
@@ -99,17 +136,27 @@ func placed(d *policyyaml.Document, warning string) string {
 	return d.Locate(fault.List{{Path: path, What: what}}).Error()
 }
 
-func printChanges(w io.Writer, changes []*shuntv1.Change, how change) {
-	for _, x := range changes {
-		word := strings.ToLower(strings.TrimPrefix(x.Change.String(), "CHANGE_KIND_"))
+func printChanges(w io.Writer, r *shuntv1.ApplyResponse, how change) {
+	word := func(k shuntv1.ChangeKind) string {
+		word := strings.ToLower(strings.TrimPrefix(k.String(), "CHANGE_KIND_"))
 		if how.dryRun {
 			word += " (dry run)"
 		}
+		return word
+	}
+	for _, x := range r.Changes {
 		kind := strings.ToLower(strings.TrimPrefix(x.Kind.String(), "RESOURCE_KIND_"))
-		fmt.Fprintf(w, "%s/%s %s\n", kind, x.Name, word)
+		fmt.Fprintf(w, "%s/%s %s\n", kind, x.Name, word(x.Change))
 		if how.diff {
 			fmt.Fprint(w, x.Diff)
 		}
+	}
+	for _, x := range r.Leases {
+		before := ""
+		if x.Before != "" {
+			before = ", was " + x.Before
+		}
+		fmt.Fprintf(w, "lease/%s/%s %s %s%s\n", x.Lease.Service, x.Lease.Dispatcher, x.Lease.Address, word(x.Change), before)
 	}
 }
 
@@ -149,9 +196,9 @@ func heeded(ctx context.Context, c *operator.Client, revision uint64) error {
 }
 
 func newExportCommand() *cobra.Command {
-	cmd := policyCommand("export", "Print the whole dispatch policy as YAML, for shunt import", cobra.NoArgs)
+	cmd := policyCommand("export", "Print the whole dispatch policy and the leases of session addresses as YAML, for shunt import", cobra.NoArgs)
 	return does(cmd, func(ctx context.Context, c *operator.Client, _ []string) error {
-		p, revision, err := c.Policy(ctx, shuntv1.ResourceKind_RESOURCE_KIND_UNSPECIFIED)
+		p, revision, err := c.Export(ctx)
 		if err != nil {
 			return err
 		}
@@ -207,7 +254,7 @@ func newDeleteCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		printChanges(cmd.OutOrStdout(), out.Changes, how)
+		printChanges(cmd.OutOrStdout(), &shuntv1.ApplyResponse{Changes: out.Changes}, how)
 		return nil
 	})
 }

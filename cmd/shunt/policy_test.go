@@ -186,6 +186,13 @@ pools:
       - server: server1
 `
 
+// leased is what an export has of leases.
+const leased = `leases:
+  - service: web
+    dispatcher: dispatcher1
+    address: 172.31.0.1
+`
+
 func TestAnOperatorsDay(t *testing.T) {
 	c := newCluster(t)
 	c.agent("dispatcher1", shuntv1.Role_ROLE_DISPATCHER, 11)
@@ -199,7 +206,7 @@ func TestAnOperatorsDay(t *testing.T) {
 	if got := c.run("apply", "-f", path, "--wait"); got != "service/web created\npool/app created\npool/static created\n" {
 		t.Errorf("apply: %s", got)
 	}
-	if got := c.run("export"); got != "# The dispatch policy, revision 1.\n"+shop {
+	if got := c.run("export"); got != "# The dispatch policy, revision 1.\n"+shop+leased {
 		t.Errorf("export: %s", got)
 	}
 	changed := c.file("changed.yaml", strings.Replace(shop, "algorithm: maglev", "algorithm: ring_hash", 1))
@@ -210,7 +217,7 @@ func TestAnOperatorsDay(t *testing.T) {
 
 	// What get prints can be edited and applied; not if somebody was faster.
 	mine := c.run("get", "pools", "static", "-o", "yaml")
-	c.run("apply", "-f", path)
+	c.run("apply", "-f", path, "--wait")
 	if out, errs, status := c.shunt(mine, "apply", "-f", "-"); status != exitConflict || !strings.Contains(errs, "pool static has version 3, the change is based on 2") {
 		t.Errorf("a conflict: status %d\n%s%s", status, out, errs)
 	}
@@ -250,7 +257,7 @@ func TestAnOperatorsDay(t *testing.T) {
 	if got := c.run("delete", "service", "web"); got != "service/web deleted\n" {
 		t.Errorf("delete: %s", got)
 	}
-	if got := c.run("import", exported); got != "service/web created\npool/app unchanged\npool/static unchanged\n" {
+	if got := c.run("import", exported); got != "service/web created\npool/app unchanged\npool/static unchanged\nlease/web/dispatcher1 172.31.0.1 unchanged\n" {
 		t.Errorf("import: %s", got)
 	}
 	if got := c.run("apply", "-f", c.file("less.yaml", "services: [{name: web, defaultPool: app}]\npools: [{name: app}]"), "--prune"); !strings.Contains(got, "pool/static deleted") {
@@ -259,7 +266,7 @@ func TestAnOperatorsDay(t *testing.T) {
 	if got := c.run("delete", "-f", c.file("rest.yaml", "services: [{name: web}]\npools: [{name: app}]")); got != "service/web deleted\npool/app deleted\n" {
 		t.Errorf("delete -f: %s", got)
 	}
-	if got := c.run("export"); !strings.HasSuffix(got, "{}\n") {
+	if got := c.run("export"); !strings.HasSuffix(got, ".\n"+leased) {
 		t.Errorf("in the end: %s", got)
 	}
 }
@@ -273,6 +280,7 @@ func TestMistakesAreToldWithTheirPlace(t *testing.T) {
 		{"unknown field", "pools:\n- name: app\n  algoritm: random\n", `p.yaml:3:3: `},
 		{"unknown pool", "services:\n- name: web\n  routes:\n  - name: r\n    pool: statik\n  defaultPool: app\n", `p.yaml:5:11: `},
 		{"unknown service", "services:\n- name: wep\n  defaultPool: app\n", `p.yaml:2:9: the controller's configuration has no service "wep"; did you mean "web"?`},
+		{"a lease of no pool", "leases:\n- service: web\n  dispatcher: dispatcher1\n  address: 10.9.9.9\n", `p.yaml:4:12: 10.9.9.9 is no session address of a configured pool`},
 		{"stored ones suffer", "pools:\n- name: app\n  members: []\n  backup: app\n", `p.yaml:4:`},
 	} {
 		out, errs, status := c.shunt("", "apply", "-f", c.file("p.yaml", x.yaml))

@@ -24,7 +24,9 @@ import (
 type Policies interface {
 	// Policy returns the policy, and what is closed when there is a later one.
 	Policy() (*policystore.State, <-chan struct{})
-	Apply(*shuntv1.ApplyRequest) (*shuntv1.ApplyResponse, error)
+	// Leases lists the leases of session addresses, by service and dispatcher.
+	Leases() ([]*shuntv1.SessionLease, error)
+	Apply(context.Context, *shuntv1.ApplyRequest) (*shuntv1.ApplyResponse, error)
 	Delete(*shuntv1.DeleteRequest) (*shuntv1.DeleteResponse, error)
 	Explain(*shuntv1.ExplainRequest) (*shuntv1.ExplainResponse, error)
 	// Drain sets or ends a drain and tells of its progress until none is left or
@@ -69,6 +71,12 @@ func (p *policies) GetPolicy(_ context.Context, r *shuntv1.GetPolicyRequest) (*s
 			}
 		}
 	}
+	if r.GetLeases() {
+		var err error
+		if out.Policy.Leases, err = p.ops.Leases(); err != nil {
+			return nil, refusal(err)
+		}
+	}
 	for _, n := range r.GetNames() {
 		if missing[n] {
 			what := "resource"
@@ -85,7 +93,7 @@ func (p *policies) Apply(ctx context.Context, r *shuntv1.ApplyRequest) (*shuntv1
 	if err := p.mayChange(ctx); err != nil {
 		return nil, err
 	}
-	out, err := p.ops.Apply(r)
+	out, err := p.ops.Apply(ctx, r)
 	return out, refusal(err)
 }
 

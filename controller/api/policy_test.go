@@ -30,7 +30,11 @@ func (s stored) Policy() (*policystore.State, <-chan struct{}) {
 	return &policystore.State{Revision: 7, Policy: s.policy}, nil
 }
 
-func (s stored) Apply(*shuntv1.ApplyRequest) (*shuntv1.ApplyResponse, error) {
+func (s stored) Leases() ([]*shuntv1.SessionLease, error) {
+	return []*shuntv1.SessionLease{{Service: "web", Dispatcher: "d1", Address: "172.31.0.1"}}, nil
+}
+
+func (s stored) Apply(context.Context, *shuntv1.ApplyRequest) (*shuntv1.ApplyResponse, error) {
 	return &shuntv1.ApplyResponse{Revision: 7}, s.err
 }
 

@@ -68,6 +68,12 @@ func (c *Client) Policy(ctx context.Context, kind shuntv1.ResourceKind, names ..
 	return r.GetPolicy(), r.GetRevision(), c.refusal(err)
 }
 
+// Export asks for the whole policy and the leases, and returns the revision too.
+func (c *Client) Export(ctx context.Context) (*shuntv1.Policy, uint64, error) {
+	r, err := c.policies().GetPolicy(ctx, &shuntv1.GetPolicyRequest{Leases: true})
+	return r.GetPolicy(), r.GetRevision(), c.refusal(err)
+}
+
 // Apply changes the policy.
 func (c *Client) Apply(ctx context.Context, r *shuntv1.ApplyRequest) (*shuntv1.ApplyResponse, error) {
 	out, err := c.policies().Apply(ctx, r)

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 
+	"go.etcd.io/bbolt"
+
 	"github.com/shunt-sdn/shunt/controller/registry"
 	"github.com/shunt-sdn/shunt/policy/fault"
 	shuntv1 "github.com/shunt-sdn/shunt/proto/shunt/v1"
@@ -50,6 +52,9 @@ type Plan struct {
 	// services, pools and servers, each by name.
 	Changes  []Change
 	Warnings fault.List
+	// Beside, if set, writes what else belongs to the change in the same
+	// transaction, unless it is a dry run.
+	Beside func(*bbolt.Tx) error
 
 	dry  bool
 	next *State

@@ -102,7 +102,8 @@ func (s *Store) State() *State {
 
 // Update makes the change that plan derives from the present state, on the
 // disk and then for readers. One is made at a time. Without Changes, or after an
-// error of plan, nothing is written. It returns the state after the change.
+// error of plan, nothing is written but what is beside it. It returns the state
+// after the change.
 func (s *Store) Update(plan func(*State) (*Plan, error)) (*State, *Plan, error) {
 	s.writing.Lock()
 	defer s.writing.Unlock()
@@ -111,11 +112,25 @@ func (s *Store) Update(plan func(*State) (*Plan, error)) (*State, *Plan, error) 
 	if err != nil {
 		return old, nil, err
 	}
-	if p.dry || !p.changes() {
+	changes := p.changes()
+	if p.dry || !changes && p.Beside == nil {
 		return old, p, nil
 	}
-	if err := s.db.Update(p.write); err != nil {
+	if err := s.db.Update(func(tx *bbolt.Tx) error {
+		if p.Beside != nil {
+			if err := p.Beside(tx); err != nil {
+				return err
+			}
+		}
+		if !changes {
+			return nil
+		}
+		return p.write(tx)
+	}); err != nil {
 		return old, nil, fmt.Errorf("write the policy to the state database: %w", err)
+	}
+	if !changes {
+		return old, p, nil
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -119,7 +119,7 @@ func (r *reader) note(n *yaml.Node, path string) { r.d.places[path] = place{r.fi
 
 // nouns name what is in a field whose name is not its singular.
 var nouns = map[string]string{
-	"services": "service", "pools": "pool", "servers": "server", "routes": "route", "paths": "path",
+	"services": "service", "pools": "pool", "servers": "server", "leases": "lease", "routes": "route", "paths": "path",
 	"headers": "header", "cookies": "cookie", "members": "member", "on": "key of a hash", "query": "query parameter",
 	"http": "HTTP check", "tcp": "TCP check",
 }

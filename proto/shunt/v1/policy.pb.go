@@ -370,10 +370,12 @@ func (HealthState) EnumDescriptor() ([]byte, []int) {
 
 // A policy, or a part of one: what a YAML document carries.
 type Policy struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Services      []*ServicePolicy       `protobuf:"bytes,1,rep,name=services,proto3" json:"services,omitempty"`
-	Pools         []*Pool                `protobuf:"bytes,2,rep,name=pools,proto3" json:"pools,omitempty"`
-	Servers       []*Server              `protobuf:"bytes,3,rep,name=servers,proto3" json:"servers,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Services []*ServicePolicy       `protobuf:"bytes,1,rep,name=services,proto3" json:"services,omitempty"`
+	Pools    []*Pool                `protobuf:"bytes,2,rep,name=pools,proto3" json:"pools,omitempty"`
+	Servers  []*Server              `protobuf:"bytes,3,rep,name=servers,proto3" json:"servers,omitempty"`
+	// Only in exports, imports and the like: see SessionLease.
+	Leases        []*SessionLease `protobuf:"bytes,4,rep,name=leases,proto3" json:"leases,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -429,6 +431,78 @@ func (x *Policy) GetServers() []*Server {
 	return nil
 }
 
+func (x *Policy) GetLeases() []*SessionLease {
+	if x != nil {
+		return x.Leases
+	}
+	return nil
+}
+
+// A session address that a dispatcher has for a service. The controller leases
+// them by itself and they are no part of the policy; a request that has some
+// restores them, so that sessions outlive the loss of the controller's database.
+type SessionLease struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of the configuration or of the policy after the change.
+	Service    string `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
+	Dispatcher string `protobuf:"bytes,2,opt,name=dispatcher,proto3" json:"dispatcher,omitempty"`
+	// In a pool of the controller's configuration, of a family that the service has a VIP of.
+	Address       string `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SessionLease) Reset() {
+	*x = SessionLease{}
+	mi := &file_shunt_v1_policy_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SessionLease) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SessionLease) ProtoMessage() {}
+
+func (x *SessionLease) ProtoReflect() protoreflect.Message {
+	mi := &file_shunt_v1_policy_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SessionLease.ProtoReflect.Descriptor instead.
+func (*SessionLease) Descriptor() ([]byte, []int) {
+	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *SessionLease) GetService() string {
+	if x != nil {
+		return x.Service
+	}
+	return ""
+}
+
+func (x *SessionLease) GetDispatcher() string {
+	if x != nil {
+		return x.Dispatcher
+	}
+	return ""
+}
+
+func (x *SessionLease) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
 // A service: where clients connect, who accepts, and which requests go where.
 type ServicePolicy struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -458,7 +532,7 @@ type ServicePolicy struct {
 
 func (x *ServicePolicy) Reset() {
 	*x = ServicePolicy{}
-	mi := &file_shunt_v1_policy_proto_msgTypes[1]
+	mi := &file_shunt_v1_policy_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -470,7 +544,7 @@ func (x *ServicePolicy) String() string {
 func (*ServicePolicy) ProtoMessage() {}
 
 func (x *ServicePolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_shunt_v1_policy_proto_msgTypes[1]
+	mi := &file_shunt_v1_policy_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -483,7 +557,7 @@ func (x *ServicePolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServicePolicy.ProtoReflect.Descriptor instead.
 func (*ServicePolicy) Descriptor() ([]byte, []int) {
-	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{1}
+	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *ServicePolicy) GetName() string {
@@ -563,7 +637,7 @@ type ServiceLimits struct {
 
 func (x *ServiceLimits) Reset() {
 	*x = ServiceLimits{}
-	mi := &file_shunt_v1_policy_proto_msgTypes[2]
+	mi := &file_shunt_v1_policy_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -575,7 +649,7 @@ func (x *ServiceLimits) String() string {
 func (*ServiceLimits) ProtoMessage() {}
 
 func (x *ServiceLimits) ProtoReflect() protoreflect.Message {
-	mi := &file_shunt_v1_policy_proto_msgTypes[2]
+	mi := &file_shunt_v1_policy_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -588,7 +662,7 @@ func (x *ServiceLimits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServiceLimits.ProtoReflect.Descriptor instead.
 func (*ServiceLimits) Descriptor() ([]byte, []int) {
-	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{2}
+	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *ServiceLimits) GetMaxHeadBytes() uint32 {
@@ -635,7 +709,7 @@ type Route struct {
 
 func (x *Route) Reset() {
 	*x = Route{}
-	mi := &file_shunt_v1_policy_proto_msgTypes[3]
+	mi := &file_shunt_v1_policy_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -647,7 +721,7 @@ func (x *Route) String() string {
 func (*Route) ProtoMessage() {}
 
 func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_shunt_v1_policy_proto_msgTypes[3]
+	mi := &file_shunt_v1_policy_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -660,7 +734,7 @@ func (x *Route) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Route.ProtoReflect.Descriptor instead.
 func (*Route) Descriptor() ([]byte, []int) {
-	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{3}
+	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Route) GetName() string {
@@ -730,7 +804,7 @@ type WeightedPool struct {
 
 func (x *WeightedPool) Reset() {
 	*x = WeightedPool{}
-	mi := &file_shunt_v1_policy_proto_msgTypes[4]
+	mi := &file_shunt_v1_policy_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -742,7 +816,7 @@ func (x *WeightedPool) String() string {
 func (*WeightedPool) ProtoMessage() {}
 
 func (x *WeightedPool) ProtoReflect() protoreflect.Message {
-	mi := &file_shunt_v1_policy_proto_msgTypes[4]
+	mi := &file_shunt_v1_policy_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -755,7 +829,7 @@ func (x *WeightedPool) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WeightedPool.ProtoReflect.Descriptor instead.
 func (*WeightedPool) Descriptor() ([]byte, []int) {
-	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{4}
+	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *WeightedPool) GetPool() string {
@@ -784,7 +858,7 @@ type Reject struct {
 
 func (x *Reject) Reset() {
 	*x = Reject{}
-	mi := &file_shunt_v1_policy_proto_msgTypes[5]
+	mi := &file_shunt_v1_policy_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -796,7 +870,7 @@ func (x *Reject) String() string {
 func (*Reject) ProtoMessage() {}
 
 func (x *Reject) ProtoReflect() protoreflect.Message {
-	mi := &file_shunt_v1_policy_proto_msgTypes[5]
+	mi := &file_shunt_v1_policy_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -809,7 +883,7 @@ func (x *Reject) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reject.ProtoReflect.Descriptor instead.
 func (*Reject) Descriptor() ([]byte, []int) {
-	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{5}
+	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Reject) GetStatus() uint32 {
@@ -850,7 +924,7 @@ type Match struct {
 
 func (x *Match) Reset() {
 	*x = Match{}
-	mi := &file_shunt_v1_policy_proto_msgTypes[6]
+	mi := &file_shunt_v1_policy_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -862,7 +936,7 @@ func (x *Match) String() string {
 func (*Match) ProtoMessage() {}
 
 func (x *Match) ProtoReflect() protoreflect.Message {
-	mi := &file_shunt_v1_policy_proto_msgTypes[6]
+	mi := &file_shunt_v1_policy_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -875,7 +949,7 @@ func (x *Match) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Match.ProtoReflect.Descriptor instead.
 func (*Match) Descriptor() ([]byte, []int) {
-	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{6}
+	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Match) GetHosts() []string {
@@ -951,7 +1025,7 @@ type PathMatch struct {
 
 func (x *PathMatch) Reset() {
 	*x = PathMatch{}
-	mi := &file_shunt_v1_policy_proto_msgTypes[7]
+	mi := &file_shunt_v1_policy_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -963,7 +1037,7 @@ func (x *PathMatch) String() string {
 func (*PathMatch) ProtoMessage() {}
 
 func (x *PathMatch) ProtoReflect() protoreflect.Message {
-	mi := &file_shunt_v1_policy_proto_msgTypes[7]
+	mi := &file_shunt_v1_policy_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -976,7 +1050,7 @@ func (x *PathMatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PathMatch.ProtoReflect.Descriptor instead.
 func (*PathMatch) Descriptor() ([]byte, []int) {
-	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{7}
+	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *PathMatch) GetPath() isPathMatch_Path {
@@ -1073,7 +1147,7 @@ type ValueMatch struct {
 
 func (x *ValueMatch) Reset() {
 	*x = ValueMatch{}
-	mi := &file_shunt_v1_policy_proto_msgTypes[8]
+	mi := &file_shunt_v1_policy_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1085,7 +1159,7 @@ func (x *ValueMatch) String() string {
 func (*ValueMatch) ProtoMessage() {}
 
 func (x *ValueMatch) ProtoReflect() protoreflect.Message {
-	mi := &file_shunt_v1_policy_proto_msgTypes[8]
+	mi := &file_shunt_v1_policy_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1098,7 +1172,7 @@ func (x *ValueMatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ValueMatch.ProtoReflect.Descriptor instead.
 func (*ValueMatch) Descriptor() ([]byte, []int) {
-	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{8}
+	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ValueMatch) GetName() string {
@@ -1203,7 +1277,7 @@ type Affinity struct {
 
 func (x *Affinity) Reset() {
 	*x = Affinity{}
-	mi := &file_shunt_v1_policy_proto_msgTypes[9]
+	mi := &file_shunt_v1_policy_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1215,7 +1289,7 @@ func (x *Affinity) String() string {
 func (*Affinity) ProtoMessage() {}
 
 func (x *Affinity) ProtoReflect() protoreflect.Message {
-	mi := &file_shunt_v1_policy_proto_msgTypes[9]
+	mi := &file_shunt_v1_policy_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1228,7 +1302,7 @@ func (x *Affinity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Affinity.ProtoReflect.Descriptor instead.
 func (*Affinity) Descriptor() ([]byte, []int) {
-	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{9}
+	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Affinity) GetCookie() string {
@@ -1267,7 +1341,7 @@ type RouteLimits struct {
 
 func (x *RouteLimits) Reset() {
 	*x = RouteLimits{}
-	mi := &file_shunt_v1_policy_proto_msgTypes[10]
+	mi := &file_shunt_v1_policy_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1279,7 +1353,7 @@ func (x *RouteLimits) String() string {
 func (*RouteLimits) ProtoMessage() {}
 
 func (x *RouteLimits) ProtoReflect() protoreflect.Message {
-	mi := &file_shunt_v1_policy_proto_msgTypes[10]
+	mi := &file_shunt_v1_policy_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1292,7 +1366,7 @@ func (x *RouteLimits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RouteLimits.ProtoReflect.Descriptor instead.
 func (*RouteLimits) Descriptor() ([]byte, []int) {
-	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{10}
+	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *RouteLimits) GetRequestsPerSecond() uint32 {
@@ -1344,7 +1418,7 @@ type Pool struct {
 
 func (x *Pool) Reset() {
 	*x = Pool{}
-	mi := &file_shunt_v1_policy_proto_msgTypes[11]
+	mi := &file_shunt_v1_policy_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1356,7 +1430,7 @@ func (x *Pool) String() string {
 func (*Pool) ProtoMessage() {}
 
 func (x *Pool) ProtoReflect() protoreflect.Message {
-	mi := &file_shunt_v1_policy_proto_msgTypes[11]
+	mi := &file_shunt_v1_policy_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1369,7 +1443,7 @@ func (x *Pool) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pool.ProtoReflect.Descriptor instead.
 func (*Pool) Descriptor() ([]byte, []int) {
-	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{11}
+	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Pool) GetName() string {
@@ -1467,7 +1541,7 @@ type Hash struct {
 
 func (x *Hash) Reset() {
 	*x = Hash{}
-	mi := &file_shunt_v1_policy_proto_msgTypes[12]
+	mi := &file_shunt_v1_policy_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1479,7 +1553,7 @@ func (x *Hash) String() string {
 func (*Hash) ProtoMessage() {}
 
 func (x *Hash) ProtoReflect() protoreflect.Message {
-	mi := &file_shunt_v1_policy_proto_msgTypes[12]
+	mi := &file_shunt_v1_policy_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1492,7 +1566,7 @@ func (x *Hash) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hash.ProtoReflect.Descriptor instead.
 func (*Hash) Descriptor() ([]byte, []int) {
-	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{12}
+	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Hash) GetOn() []*HashKey {
@@ -1541,7 +1615,7 @@ type HashKey struct {
 
 func (x *HashKey) Reset() {
 	*x = HashKey{}
-	mi := &file_shunt_v1_policy_proto_msgTypes[13]
+	mi := &file_shunt_v1_policy_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1553,7 +1627,7 @@ func (x *HashKey) String() string {
 func (*HashKey) ProtoMessage() {}
 
 func (x *HashKey) ProtoReflect() protoreflect.Message {
-	mi := &file_shunt_v1_policy_proto_msgTypes[13]
+	mi := &file_shunt_v1_policy_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1566,7 +1640,7 @@ func (x *HashKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HashKey.ProtoReflect.Descriptor instead.
 func (*HashKey) Descriptor() ([]byte, []int) {
-	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{13}
+	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *HashKey) GetKey() isHashKey_Key {
@@ -1702,7 +1776,7 @@ type Member struct {
 
 func (x *Member) Reset() {
 	*x = Member{}
-	mi := &file_shunt_v1_policy_proto_msgTypes[14]
+	mi := &file_shunt_v1_policy_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1714,7 +1788,7 @@ func (x *Member) String() string {
 func (*Member) ProtoMessage() {}
 
 func (x *Member) ProtoReflect() protoreflect.Message {
-	mi := &file_shunt_v1_policy_proto_msgTypes[14]
+	mi := &file_shunt_v1_policy_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1727,7 +1801,7 @@ func (x *Member) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Member.ProtoReflect.Descriptor instead.
 func (*Member) Descriptor() ([]byte, []int) {
-	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{14}
+	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Member) GetServer() string {
@@ -1773,7 +1847,7 @@ type HealthCheck struct {
 
 func (x *HealthCheck) Reset() {
 	*x = HealthCheck{}
-	mi := &file_shunt_v1_policy_proto_msgTypes[15]
+	mi := &file_shunt_v1_policy_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1785,7 +1859,7 @@ func (x *HealthCheck) String() string {
 func (*HealthCheck) ProtoMessage() {}
 
 func (x *HealthCheck) ProtoReflect() protoreflect.Message {
-	mi := &file_shunt_v1_policy_proto_msgTypes[15]
+	mi := &file_shunt_v1_policy_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1798,7 +1872,7 @@ func (x *HealthCheck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthCheck.ProtoReflect.Descriptor instead.
 func (*HealthCheck) Descriptor() ([]byte, []int) {
-	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{15}
+	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *HealthCheck) GetCheck() isHealthCheck_Check {
@@ -1888,7 +1962,7 @@ type HttpCheck struct {
 
 func (x *HttpCheck) Reset() {
 	*x = HttpCheck{}
-	mi := &file_shunt_v1_policy_proto_msgTypes[16]
+	mi := &file_shunt_v1_policy_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1900,7 +1974,7 @@ func (x *HttpCheck) String() string {
 func (*HttpCheck) ProtoMessage() {}
 
 func (x *HttpCheck) ProtoReflect() protoreflect.Message {
-	mi := &file_shunt_v1_policy_proto_msgTypes[16]
+	mi := &file_shunt_v1_policy_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1913,7 +1987,7 @@ func (x *HttpCheck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HttpCheck.ProtoReflect.Descriptor instead.
 func (*HttpCheck) Descriptor() ([]byte, []int) {
-	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{16}
+	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *HttpCheck) GetPath() string {
@@ -1963,7 +2037,7 @@ type TcpCheck struct {
 
 func (x *TcpCheck) Reset() {
 	*x = TcpCheck{}
-	mi := &file_shunt_v1_policy_proto_msgTypes[17]
+	mi := &file_shunt_v1_policy_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1975,7 +2049,7 @@ func (x *TcpCheck) String() string {
 func (*TcpCheck) ProtoMessage() {}
 
 func (x *TcpCheck) ProtoReflect() protoreflect.Message {
-	mi := &file_shunt_v1_policy_proto_msgTypes[17]
+	mi := &file_shunt_v1_policy_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1988,7 +2062,7 @@ func (x *TcpCheck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TcpCheck.ProtoReflect.Descriptor instead.
 func (*TcpCheck) Descriptor() ([]byte, []int) {
-	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{17}
+	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *TcpCheck) GetSend() string {
@@ -2024,7 +2098,7 @@ type Ejection struct {
 
 func (x *Ejection) Reset() {
 	*x = Ejection{}
-	mi := &file_shunt_v1_policy_proto_msgTypes[18]
+	mi := &file_shunt_v1_policy_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2036,7 +2110,7 @@ func (x *Ejection) String() string {
 func (*Ejection) ProtoMessage() {}
 
 func (x *Ejection) ProtoReflect() protoreflect.Message {
-	mi := &file_shunt_v1_policy_proto_msgTypes[18]
+	mi := &file_shunt_v1_policy_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2049,7 +2123,7 @@ func (x *Ejection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ejection.ProtoReflect.Descriptor instead.
 func (*Ejection) Descriptor() ([]byte, []int) {
-	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{18}
+	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Ejection) GetFailures() uint32 {
@@ -2100,7 +2174,7 @@ type SlowStart struct {
 
 func (x *SlowStart) Reset() {
 	*x = SlowStart{}
-	mi := &file_shunt_v1_policy_proto_msgTypes[19]
+	mi := &file_shunt_v1_policy_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2112,7 +2186,7 @@ func (x *SlowStart) String() string {
 func (*SlowStart) ProtoMessage() {}
 
 func (x *SlowStart) ProtoReflect() protoreflect.Message {
-	mi := &file_shunt_v1_policy_proto_msgTypes[19]
+	mi := &file_shunt_v1_policy_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2125,7 +2199,7 @@ func (x *SlowStart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SlowStart.ProtoReflect.Descriptor instead.
 func (*SlowStart) Descriptor() ([]byte, []int) {
-	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{19}
+	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *SlowStart) GetWindow() *durationpb.Duration {
@@ -2159,7 +2233,7 @@ type External struct {
 
 func (x *External) Reset() {
 	*x = External{}
-	mi := &file_shunt_v1_policy_proto_msgTypes[20]
+	mi := &file_shunt_v1_policy_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2171,7 +2245,7 @@ func (x *External) String() string {
 func (*External) ProtoMessage() {}
 
 func (x *External) ProtoReflect() protoreflect.Message {
-	mi := &file_shunt_v1_policy_proto_msgTypes[20]
+	mi := &file_shunt_v1_policy_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2184,7 +2258,7 @@ func (x *External) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use External.ProtoReflect.Descriptor instead.
 func (*External) Descriptor() ([]byte, []int) {
-	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{20}
+	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *External) GetAddress() string {
@@ -2235,7 +2309,7 @@ type ExternalTls struct {
 
 func (x *ExternalTls) Reset() {
 	*x = ExternalTls{}
-	mi := &file_shunt_v1_policy_proto_msgTypes[21]
+	mi := &file_shunt_v1_policy_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2247,7 +2321,7 @@ func (x *ExternalTls) String() string {
 func (*ExternalTls) ProtoMessage() {}
 
 func (x *ExternalTls) ProtoReflect() protoreflect.Message {
-	mi := &file_shunt_v1_policy_proto_msgTypes[21]
+	mi := &file_shunt_v1_policy_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2260,7 +2334,7 @@ func (x *ExternalTls) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExternalTls.ProtoReflect.Descriptor instead.
 func (*ExternalTls) Descriptor() ([]byte, []int) {
-	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{21}
+	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ExternalTls) GetCaFile() string {
@@ -2306,7 +2380,7 @@ type Breaker struct {
 
 func (x *Breaker) Reset() {
 	*x = Breaker{}
-	mi := &file_shunt_v1_policy_proto_msgTypes[22]
+	mi := &file_shunt_v1_policy_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2318,7 +2392,7 @@ func (x *Breaker) String() string {
 func (*Breaker) ProtoMessage() {}
 
 func (x *Breaker) ProtoReflect() protoreflect.Message {
-	mi := &file_shunt_v1_policy_proto_msgTypes[22]
+	mi := &file_shunt_v1_policy_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2331,7 +2405,7 @@ func (x *Breaker) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Breaker.ProtoReflect.Descriptor instead.
 func (*Breaker) Descriptor() ([]byte, []int) {
-	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{22}
+	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Breaker) GetFailures() uint32 {
@@ -2374,7 +2448,7 @@ type Server struct {
 
 func (x *Server) Reset() {
 	*x = Server{}
-	mi := &file_shunt_v1_policy_proto_msgTypes[23]
+	mi := &file_shunt_v1_policy_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2386,7 +2460,7 @@ func (x *Server) String() string {
 func (*Server) ProtoMessage() {}
 
 func (x *Server) ProtoReflect() protoreflect.Message {
-	mi := &file_shunt_v1_policy_proto_msgTypes[23]
+	mi := &file_shunt_v1_policy_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2399,7 +2473,7 @@ func (x *Server) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Server.ProtoReflect.Descriptor instead.
 func (*Server) Descriptor() ([]byte, []int) {
-	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{23}
+	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Server) GetName() string {
@@ -2449,7 +2523,7 @@ type ResourceRef struct {
 
 func (x *ResourceRef) Reset() {
 	*x = ResourceRef{}
-	mi := &file_shunt_v1_policy_proto_msgTypes[24]
+	mi := &file_shunt_v1_policy_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2461,7 +2535,7 @@ func (x *ResourceRef) String() string {
 func (*ResourceRef) ProtoMessage() {}
 
 func (x *ResourceRef) ProtoReflect() protoreflect.Message {
-	mi := &file_shunt_v1_policy_proto_msgTypes[24]
+	mi := &file_shunt_v1_policy_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2474,7 +2548,7 @@ func (x *ResourceRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResourceRef.ProtoReflect.Descriptor instead.
 func (*ResourceRef) Descriptor() ([]byte, []int) {
-	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{24}
+	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ResourceRef) GetKind() ResourceKind {
@@ -2503,14 +2577,16 @@ type GetPolicyRequest struct {
 	// Unspecified: all kinds.
 	Kind ResourceKind `protobuf:"varint,1,opt,name=kind,proto3,enum=shunt.v1.ResourceKind" json:"kind,omitempty"`
 	// Empty: all. NOT_FOUND if one is not there.
-	Names         []string `protobuf:"bytes,2,rep,name=names,proto3" json:"names,omitempty"`
+	Names []string `protobuf:"bytes,2,rep,name=names,proto3" json:"names,omitempty"`
+	// The leases too.
+	Leases        bool `protobuf:"varint,3,opt,name=leases,proto3" json:"leases,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetPolicyRequest) Reset() {
 	*x = GetPolicyRequest{}
-	mi := &file_shunt_v1_policy_proto_msgTypes[25]
+	mi := &file_shunt_v1_policy_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2522,7 +2598,7 @@ func (x *GetPolicyRequest) String() string {
 func (*GetPolicyRequest) ProtoMessage() {}
 
 func (x *GetPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shunt_v1_policy_proto_msgTypes[25]
+	mi := &file_shunt_v1_policy_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2535,7 +2611,7 @@ func (x *GetPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPolicyRequest.ProtoReflect.Descriptor instead.
 func (*GetPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{25}
+	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *GetPolicyRequest) GetKind() ResourceKind {
@@ -2552,6 +2628,13 @@ func (x *GetPolicyRequest) GetNames() []string {
 	return nil
 }
 
+func (x *GetPolicyRequest) GetLeases() bool {
+	if x != nil {
+		return x.Leases
+	}
+	return false
+}
+
 type GetPolicyResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// By name.
@@ -2564,7 +2647,7 @@ type GetPolicyResponse struct {
 
 func (x *GetPolicyResponse) Reset() {
 	*x = GetPolicyResponse{}
-	mi := &file_shunt_v1_policy_proto_msgTypes[26]
+	mi := &file_shunt_v1_policy_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2576,7 +2659,7 @@ func (x *GetPolicyResponse) String() string {
 func (*GetPolicyResponse) ProtoMessage() {}
 
 func (x *GetPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shunt_v1_policy_proto_msgTypes[26]
+	mi := &file_shunt_v1_policy_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2589,7 +2672,7 @@ func (x *GetPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPolicyResponse.ProtoReflect.Descriptor instead.
 func (*GetPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{26}
+	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *GetPolicyResponse) GetPolicy() *Policy {
@@ -2622,7 +2705,7 @@ type ApplyRequest struct {
 
 func (x *ApplyRequest) Reset() {
 	*x = ApplyRequest{}
-	mi := &file_shunt_v1_policy_proto_msgTypes[27]
+	mi := &file_shunt_v1_policy_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2634,7 +2717,7 @@ func (x *ApplyRequest) String() string {
 func (*ApplyRequest) ProtoMessage() {}
 
 func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shunt_v1_policy_proto_msgTypes[27]
+	mi := &file_shunt_v1_policy_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2647,7 +2730,7 @@ func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyRequest.ProtoReflect.Descriptor instead.
 func (*ApplyRequest) Descriptor() ([]byte, []int) {
-	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{27}
+	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ApplyRequest) GetPolicy() *Policy {
@@ -2692,14 +2775,16 @@ type ApplyResponse struct {
 	// Services, pools, servers; each by name. Unchanged ones too.
 	Changes []*Change `protobuf:"bytes,2,rep,name=changes,proto3" json:"changes,omitempty"`
 	// What is allowed and probably not meant.
-	Warnings      []string `protobuf:"bytes,3,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	Warnings []string `protobuf:"bytes,3,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	// Of the request, in its order.
+	Leases        []*LeaseChange `protobuf:"bytes,4,rep,name=leases,proto3" json:"leases,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ApplyResponse) Reset() {
 	*x = ApplyResponse{}
-	mi := &file_shunt_v1_policy_proto_msgTypes[28]
+	mi := &file_shunt_v1_policy_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2711,7 +2796,7 @@ func (x *ApplyResponse) String() string {
 func (*ApplyResponse) ProtoMessage() {}
 
 func (x *ApplyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shunt_v1_policy_proto_msgTypes[28]
+	mi := &file_shunt_v1_policy_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2724,7 +2809,7 @@ func (x *ApplyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyResponse.ProtoReflect.Descriptor instead.
 func (*ApplyResponse) Descriptor() ([]byte, []int) {
-	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{28}
+	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ApplyResponse) GetRevision() uint64 {
@@ -2748,6 +2833,75 @@ func (x *ApplyResponse) GetWarnings() []string {
 	return nil
 }
 
+func (x *ApplyResponse) GetLeases() []*LeaseChange {
+	if x != nil {
+		return x.Leases
+	}
+	return nil
+}
+
+// What becomes of one lease: created, updated or unchanged.
+type LeaseChange struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Change ChangeKind             `protobuf:"varint,1,opt,name=change,proto3,enum=shunt.v1.ChangeKind" json:"change,omitempty"`
+	Lease  *SessionLease          `protobuf:"bytes,2,opt,name=lease,proto3" json:"lease,omitempty"`
+	// The address before an update.
+	Before        string `protobuf:"bytes,3,opt,name=before,proto3" json:"before,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LeaseChange) Reset() {
+	*x = LeaseChange{}
+	mi := &file_shunt_v1_policy_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LeaseChange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LeaseChange) ProtoMessage() {}
+
+func (x *LeaseChange) ProtoReflect() protoreflect.Message {
+	mi := &file_shunt_v1_policy_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LeaseChange.ProtoReflect.Descriptor instead.
+func (*LeaseChange) Descriptor() ([]byte, []int) {
+	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *LeaseChange) GetChange() ChangeKind {
+	if x != nil {
+		return x.Change
+	}
+	return ChangeKind_CHANGE_KIND_UNSPECIFIED
+}
+
+func (x *LeaseChange) GetLease() *SessionLease {
+	if x != nil {
+		return x.Lease
+	}
+	return nil
+}
+
+func (x *LeaseChange) GetBefore() string {
+	if x != nil {
+		return x.Before
+	}
+	return ""
+}
+
 type Change struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Change ChangeKind             `protobuf:"varint,1,opt,name=change,proto3,enum=shunt.v1.ChangeKind" json:"change,omitempty"`
@@ -2763,7 +2917,7 @@ type Change struct {
 
 func (x *Change) Reset() {
 	*x = Change{}
-	mi := &file_shunt_v1_policy_proto_msgTypes[29]
+	mi := &file_shunt_v1_policy_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2775,7 +2929,7 @@ func (x *Change) String() string {
 func (*Change) ProtoMessage() {}
 
 func (x *Change) ProtoReflect() protoreflect.Message {
-	mi := &file_shunt_v1_policy_proto_msgTypes[29]
+	mi := &file_shunt_v1_policy_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2788,7 +2942,7 @@ func (x *Change) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Change.ProtoReflect.Descriptor instead.
 func (*Change) Descriptor() ([]byte, []int) {
-	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{29}
+	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Change) GetChange() ChangeKind {
@@ -2836,7 +2990,7 @@ type DeleteRequest struct {
 
 func (x *DeleteRequest) Reset() {
 	*x = DeleteRequest{}
-	mi := &file_shunt_v1_policy_proto_msgTypes[30]
+	mi := &file_shunt_v1_policy_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2848,7 +3002,7 @@ func (x *DeleteRequest) String() string {
 func (*DeleteRequest) ProtoMessage() {}
 
 func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shunt_v1_policy_proto_msgTypes[30]
+	mi := &file_shunt_v1_policy_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2861,7 +3015,7 @@ func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteRequest.ProtoReflect.Descriptor instead.
 func (*DeleteRequest) Descriptor() ([]byte, []int) {
-	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{30}
+	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *DeleteRequest) GetResources() []*ResourceRef {
@@ -2888,7 +3042,7 @@ type DeleteResponse struct {
 
 func (x *DeleteResponse) Reset() {
 	*x = DeleteResponse{}
-	mi := &file_shunt_v1_policy_proto_msgTypes[31]
+	mi := &file_shunt_v1_policy_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2900,7 +3054,7 @@ func (x *DeleteResponse) String() string {
 func (*DeleteResponse) ProtoMessage() {}
 
 func (x *DeleteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shunt_v1_policy_proto_msgTypes[31]
+	mi := &file_shunt_v1_policy_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2913,7 +3067,7 @@ func (x *DeleteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteResponse.ProtoReflect.Descriptor instead.
 func (*DeleteResponse) Descriptor() ([]byte, []int) {
-	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{31}
+	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *DeleteResponse) GetRevision() uint64 {
@@ -2938,7 +3092,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_shunt_v1_policy_proto_msgTypes[32]
+	mi := &file_shunt_v1_policy_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2950,7 +3104,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shunt_v1_policy_proto_msgTypes[32]
+	mi := &file_shunt_v1_policy_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2963,7 +3117,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{32}
+	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{34}
 }
 
 type WatchResponse struct {
@@ -2978,7 +3132,7 @@ type WatchResponse struct {
 
 func (x *WatchResponse) Reset() {
 	*x = WatchResponse{}
-	mi := &file_shunt_v1_policy_proto_msgTypes[33]
+	mi := &file_shunt_v1_policy_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2990,7 +3144,7 @@ func (x *WatchResponse) String() string {
 func (*WatchResponse) ProtoMessage() {}
 
 func (x *WatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shunt_v1_policy_proto_msgTypes[33]
+	mi := &file_shunt_v1_policy_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3003,7 +3157,7 @@ func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
 func (*WatchResponse) Descriptor() ([]byte, []int) {
-	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{33}
+	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *WatchResponse) GetRevision() uint64 {
@@ -3037,7 +3191,7 @@ type Header struct {
 
 func (x *Header) Reset() {
 	*x = Header{}
-	mi := &file_shunt_v1_policy_proto_msgTypes[34]
+	mi := &file_shunt_v1_policy_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3049,7 +3203,7 @@ func (x *Header) String() string {
 func (*Header) ProtoMessage() {}
 
 func (x *Header) ProtoReflect() protoreflect.Message {
-	mi := &file_shunt_v1_policy_proto_msgTypes[34]
+	mi := &file_shunt_v1_policy_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3062,7 +3216,7 @@ func (x *Header) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Header.ProtoReflect.Descriptor instead.
 func (*Header) Descriptor() ([]byte, []int) {
-	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{34}
+	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Header) GetName() string {
@@ -3096,7 +3250,7 @@ type ExplainRequest struct {
 
 func (x *ExplainRequest) Reset() {
 	*x = ExplainRequest{}
-	mi := &file_shunt_v1_policy_proto_msgTypes[35]
+	mi := &file_shunt_v1_policy_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3108,7 +3262,7 @@ func (x *ExplainRequest) String() string {
 func (*ExplainRequest) ProtoMessage() {}
 
 func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shunt_v1_policy_proto_msgTypes[35]
+	mi := &file_shunt_v1_policy_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3121,7 +3275,7 @@ func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
 func (*ExplainRequest) Descriptor() ([]byte, []int) {
-	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{35}
+	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ExplainRequest) GetService() string {
@@ -3177,7 +3331,7 @@ type ExplainResponse struct {
 
 func (x *ExplainResponse) Reset() {
 	*x = ExplainResponse{}
-	mi := &file_shunt_v1_policy_proto_msgTypes[36]
+	mi := &file_shunt_v1_policy_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3189,7 +3343,7 @@ func (x *ExplainResponse) String() string {
 func (*ExplainResponse) ProtoMessage() {}
 
 func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shunt_v1_policy_proto_msgTypes[36]
+	mi := &file_shunt_v1_policy_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3202,7 +3356,7 @@ func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainResponse.ProtoReflect.Descriptor instead.
 func (*ExplainResponse) Descriptor() ([]byte, []int) {
-	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{36}
+	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ExplainResponse) GetService() string {
@@ -3268,7 +3422,7 @@ type ExplainStep struct {
 
 func (x *ExplainStep) Reset() {
 	*x = ExplainStep{}
-	mi := &file_shunt_v1_policy_proto_msgTypes[37]
+	mi := &file_shunt_v1_policy_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3280,7 +3434,7 @@ func (x *ExplainStep) String() string {
 func (*ExplainStep) ProtoMessage() {}
 
 func (x *ExplainStep) ProtoReflect() protoreflect.Message {
-	mi := &file_shunt_v1_policy_proto_msgTypes[37]
+	mi := &file_shunt_v1_policy_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3293,7 +3447,7 @@ func (x *ExplainStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainStep.ProtoReflect.Descriptor instead.
 func (*ExplainStep) Descriptor() ([]byte, []int) {
-	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{37}
+	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ExplainStep) GetSubject() string {
@@ -3328,7 +3482,7 @@ type DrainRequest struct {
 
 func (x *DrainRequest) Reset() {
 	*x = DrainRequest{}
-	mi := &file_shunt_v1_policy_proto_msgTypes[38]
+	mi := &file_shunt_v1_policy_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3340,7 +3494,7 @@ func (x *DrainRequest) String() string {
 func (*DrainRequest) ProtoMessage() {}
 
 func (x *DrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shunt_v1_policy_proto_msgTypes[38]
+	mi := &file_shunt_v1_policy_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3353,7 +3507,7 @@ func (x *DrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
 func (*DrainRequest) Descriptor() ([]byte, []int) {
-	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{38}
+	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *DrainRequest) GetServer() string {
@@ -3384,7 +3538,7 @@ type DrainResponse struct {
 
 func (x *DrainResponse) Reset() {
 	*x = DrainResponse{}
-	mi := &file_shunt_v1_policy_proto_msgTypes[39]
+	mi := &file_shunt_v1_policy_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3396,7 +3550,7 @@ func (x *DrainResponse) String() string {
 func (*DrainResponse) ProtoMessage() {}
 
 func (x *DrainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shunt_v1_policy_proto_msgTypes[39]
+	mi := &file_shunt_v1_policy_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3409,7 +3563,7 @@ func (x *DrainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainResponse.ProtoReflect.Descriptor instead.
 func (*DrainResponse) Descriptor() ([]byte, []int) {
-	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{39}
+	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *DrainResponse) GetSessions() uint64 {
@@ -3443,7 +3597,7 @@ type GetTopRequest struct {
 
 func (x *GetTopRequest) Reset() {
 	*x = GetTopRequest{}
-	mi := &file_shunt_v1_policy_proto_msgTypes[40]
+	mi := &file_shunt_v1_policy_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3455,7 +3609,7 @@ func (x *GetTopRequest) String() string {
 func (*GetTopRequest) ProtoMessage() {}
 
 func (x *GetTopRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shunt_v1_policy_proto_msgTypes[40]
+	mi := &file_shunt_v1_policy_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3468,7 +3622,7 @@ func (x *GetTopRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTopRequest.ProtoReflect.Descriptor instead.
 func (*GetTopRequest) Descriptor() ([]byte, []int) {
-	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{40}
+	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *GetTopRequest) GetService() string {
@@ -3488,7 +3642,7 @@ type GetTopResponse struct {
 
 func (x *GetTopResponse) Reset() {
 	*x = GetTopResponse{}
-	mi := &file_shunt_v1_policy_proto_msgTypes[41]
+	mi := &file_shunt_v1_policy_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3500,7 +3654,7 @@ func (x *GetTopResponse) String() string {
 func (*GetTopResponse) ProtoMessage() {}
 
 func (x *GetTopResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shunt_v1_policy_proto_msgTypes[41]
+	mi := &file_shunt_v1_policy_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3513,7 +3667,7 @@ func (x *GetTopResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTopResponse.ProtoReflect.Descriptor instead.
 func (*GetTopResponse) Descriptor() ([]byte, []int) {
-	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{41}
+	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *GetTopResponse) GetServers() []*ServerTop {
@@ -3555,7 +3709,7 @@ type ServerTop struct {
 
 func (x *ServerTop) Reset() {
 	*x = ServerTop{}
-	mi := &file_shunt_v1_policy_proto_msgTypes[42]
+	mi := &file_shunt_v1_policy_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3567,7 +3721,7 @@ func (x *ServerTop) String() string {
 func (*ServerTop) ProtoMessage() {}
 
 func (x *ServerTop) ProtoReflect() protoreflect.Message {
-	mi := &file_shunt_v1_policy_proto_msgTypes[42]
+	mi := &file_shunt_v1_policy_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3580,7 +3734,7 @@ func (x *ServerTop) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServerTop.ProtoReflect.Descriptor instead.
 func (*ServerTop) Descriptor() ([]byte, []int) {
-	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{42}
+	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ServerTop) GetServer() string {
@@ -3675,7 +3829,7 @@ type RouteTop struct {
 
 func (x *RouteTop) Reset() {
 	*x = RouteTop{}
-	mi := &file_shunt_v1_policy_proto_msgTypes[43]
+	mi := &file_shunt_v1_policy_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3687,7 +3841,7 @@ func (x *RouteTop) String() string {
 func (*RouteTop) ProtoMessage() {}
 
 func (x *RouteTop) ProtoReflect() protoreflect.Message {
-	mi := &file_shunt_v1_policy_proto_msgTypes[43]
+	mi := &file_shunt_v1_policy_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3700,7 +3854,7 @@ func (x *RouteTop) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RouteTop.ProtoReflect.Descriptor instead.
 func (*RouteTop) Descriptor() ([]byte, []int) {
-	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{43}
+	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *RouteTop) GetService() string {
@@ -3756,7 +3910,7 @@ type PolicySnapshot struct {
 
 func (x *PolicySnapshot) Reset() {
 	*x = PolicySnapshot{}
-	mi := &file_shunt_v1_policy_proto_msgTypes[44]
+	mi := &file_shunt_v1_policy_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3768,7 +3922,7 @@ func (x *PolicySnapshot) String() string {
 func (*PolicySnapshot) ProtoMessage() {}
 
 func (x *PolicySnapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_shunt_v1_policy_proto_msgTypes[44]
+	mi := &file_shunt_v1_policy_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3781,7 +3935,7 @@ func (x *PolicySnapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicySnapshot.ProtoReflect.Descriptor instead.
 func (*PolicySnapshot) Descriptor() ([]byte, []int) {
-	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{44}
+	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *PolicySnapshot) GetVersion() uint64 {
@@ -3832,7 +3986,7 @@ type PolicyAck struct {
 
 func (x *PolicyAck) Reset() {
 	*x = PolicyAck{}
-	mi := &file_shunt_v1_policy_proto_msgTypes[45]
+	mi := &file_shunt_v1_policy_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3844,7 +3998,7 @@ func (x *PolicyAck) String() string {
 func (*PolicyAck) ProtoMessage() {}
 
 func (x *PolicyAck) ProtoReflect() protoreflect.Message {
-	mi := &file_shunt_v1_policy_proto_msgTypes[45]
+	mi := &file_shunt_v1_policy_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3857,7 +4011,7 @@ func (x *PolicyAck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicyAck.ProtoReflect.Descriptor instead.
 func (*PolicyAck) Descriptor() ([]byte, []int) {
-	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{45}
+	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *PolicyAck) GetVersion() uint64 {
@@ -3897,7 +4051,7 @@ type ServerState struct {
 
 func (x *ServerState) Reset() {
 	*x = ServerState{}
-	mi := &file_shunt_v1_policy_proto_msgTypes[46]
+	mi := &file_shunt_v1_policy_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3909,7 +4063,7 @@ func (x *ServerState) String() string {
 func (*ServerState) ProtoMessage() {}
 
 func (x *ServerState) ProtoReflect() protoreflect.Message {
-	mi := &file_shunt_v1_policy_proto_msgTypes[46]
+	mi := &file_shunt_v1_policy_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3922,7 +4076,7 @@ func (x *ServerState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServerState.ProtoReflect.Descriptor instead.
 func (*ServerState) Descriptor() ([]byte, []int) {
-	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{46}
+	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *ServerState) GetServer() string {
@@ -3985,11 +4139,18 @@ var File_shunt_v1_policy_proto protoreflect.FileDescriptor
 
 const file_shunt_v1_policy_proto_rawDesc = "" +
 	"\n" +
-	"\x15shunt/v1/policy.proto\x12\bshunt.v1\x1a\x1egoogle/protobuf/duration.proto\"\x8f\x01\n" +
+	"\x15shunt/v1/policy.proto\x12\bshunt.v1\x1a\x1egoogle/protobuf/duration.proto\"\xbf\x01\n" +
 	"\x06Policy\x123\n" +
 	"\bservices\x18\x01 \x03(\v2\x17.shunt.v1.ServicePolicyR\bservices\x12$\n" +
 	"\x05pools\x18\x02 \x03(\v2\x0e.shunt.v1.PoolR\x05pools\x12*\n" +
-	"\aservers\x18\x03 \x03(\v2\x10.shunt.v1.ServerR\aservers\"\x9e\x02\n" +
+	"\aservers\x18\x03 \x03(\v2\x10.shunt.v1.ServerR\aservers\x12.\n" +
+	"\x06leases\x18\x04 \x03(\v2\x16.shunt.v1.SessionLeaseR\x06leases\"b\n" +
+	"\fSessionLease\x12\x18\n" +
+	"\aservice\x18\x01 \x01(\tR\aservice\x12\x1e\n" +
+	"\n" +
+	"dispatcher\x18\x02 \x01(\tR\n" +
+	"dispatcher\x12\x18\n" +
+	"\aaddress\x18\x03 \x01(\tR\aaddress\"\x9e\x02\n" +
 	"\rServicePolicy\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\x04R\aversion\x12\x12\n" +
@@ -4139,10 +4300,11 @@ const file_shunt_v1_policy_proto_rawDesc = "" +
 	"\vResourceRef\x12*\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x16.shunt.v1.ResourceKindR\x04kind\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
-	"\aversion\x18\x03 \x01(\x04R\aversion\"T\n" +
+	"\aversion\x18\x03 \x01(\x04R\aversion\"l\n" +
 	"\x10GetPolicyRequest\x12*\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x16.shunt.v1.ResourceKindR\x04kind\x12\x14\n" +
-	"\x05names\x18\x02 \x03(\tR\x05names\"Y\n" +
+	"\x05names\x18\x02 \x03(\tR\x05names\x12\x16\n" +
+	"\x06leases\x18\x03 \x01(\bR\x06leases\"Y\n" +
 	"\x11GetPolicyResponse\x12(\n" +
 	"\x06policy\x18\x01 \x01(\v2\x10.shunt.v1.PolicyR\x06policy\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x04R\brevision\"\xd0\x01\n" +
@@ -4151,11 +4313,16 @@ const file_shunt_v1_policy_proto_rawDesc = "" +
 	"\adry_run\x18\x02 \x01(\bR\x06dryRun\x12\x14\n" +
 	"\x05prune\x18\x03 \x01(\bR\x05prune\x12:\n" +
 	"\fprecondition\x18\x04 \x01(\x0e2\x16.shunt.v1.PreconditionR\fprecondition\x12+\n" +
-	"\x11expected_revision\x18\x05 \x01(\x04R\x10expectedRevision\"s\n" +
+	"\x11expected_revision\x18\x05 \x01(\x04R\x10expectedRevision\"\xa2\x01\n" +
 	"\rApplyResponse\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x04R\brevision\x12*\n" +
 	"\achanges\x18\x02 \x03(\v2\x10.shunt.v1.ChangeR\achanges\x12\x1a\n" +
-	"\bwarnings\x18\x03 \x03(\tR\bwarnings\"\xa4\x01\n" +
+	"\bwarnings\x18\x03 \x03(\tR\bwarnings\x12-\n" +
+	"\x06leases\x18\x04 \x03(\v2\x15.shunt.v1.LeaseChangeR\x06leases\"\x81\x01\n" +
+	"\vLeaseChange\x12,\n" +
+	"\x06change\x18\x01 \x01(\x0e2\x14.shunt.v1.ChangeKindR\x06change\x12,\n" +
+	"\x05lease\x18\x02 \x01(\v2\x16.shunt.v1.SessionLeaseR\x05lease\x12\x16\n" +
+	"\x06before\x18\x03 \x01(\tR\x06before\"\xa4\x01\n" +
 	"\x06Change\x12,\n" +
 	"\x06change\x18\x01 \x01(\x0e2\x14.shunt.v1.ChangeKindR\x06change\x12*\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x16.shunt.v1.ResourceKindR\x04kind\x12\x12\n" +
@@ -4302,7 +4469,7 @@ func file_shunt_v1_policy_proto_rawDescGZIP() []byte {
 }
 
 var file_shunt_v1_policy_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
-var file_shunt_v1_policy_proto_msgTypes = make([]protoimpl.MessageInfo, 47)
+var file_shunt_v1_policy_proto_msgTypes = make([]protoimpl.MessageInfo, 49)
 var file_shunt_v1_policy_proto_goTypes = []any{
 	(DispatchMode)(0),           // 0: shunt.v1.DispatchMode
 	(Algorithm)(0),              // 1: shunt.v1.Algorithm
@@ -4311,133 +4478,139 @@ var file_shunt_v1_policy_proto_goTypes = []any{
 	(ChangeKind)(0),             // 4: shunt.v1.ChangeKind
 	(HealthState)(0),            // 5: shunt.v1.HealthState
 	(*Policy)(nil),              // 6: shunt.v1.Policy
-	(*ServicePolicy)(nil),       // 7: shunt.v1.ServicePolicy
-	(*ServiceLimits)(nil),       // 8: shunt.v1.ServiceLimits
-	(*Route)(nil),               // 9: shunt.v1.Route
-	(*WeightedPool)(nil),        // 10: shunt.v1.WeightedPool
-	(*Reject)(nil),              // 11: shunt.v1.Reject
-	(*Match)(nil),               // 12: shunt.v1.Match
-	(*PathMatch)(nil),           // 13: shunt.v1.PathMatch
-	(*ValueMatch)(nil),          // 14: shunt.v1.ValueMatch
-	(*Affinity)(nil),            // 15: shunt.v1.Affinity
-	(*RouteLimits)(nil),         // 16: shunt.v1.RouteLimits
-	(*Pool)(nil),                // 17: shunt.v1.Pool
-	(*Hash)(nil),                // 18: shunt.v1.Hash
-	(*HashKey)(nil),             // 19: shunt.v1.HashKey
-	(*Member)(nil),              // 20: shunt.v1.Member
-	(*HealthCheck)(nil),         // 21: shunt.v1.HealthCheck
-	(*HttpCheck)(nil),           // 22: shunt.v1.HttpCheck
-	(*TcpCheck)(nil),            // 23: shunt.v1.TcpCheck
-	(*Ejection)(nil),            // 24: shunt.v1.Ejection
-	(*SlowStart)(nil),           // 25: shunt.v1.SlowStart
-	(*External)(nil),            // 26: shunt.v1.External
-	(*ExternalTls)(nil),         // 27: shunt.v1.ExternalTls
-	(*Breaker)(nil),             // 28: shunt.v1.Breaker
-	(*Server)(nil),              // 29: shunt.v1.Server
-	(*ResourceRef)(nil),         // 30: shunt.v1.ResourceRef
-	(*GetPolicyRequest)(nil),    // 31: shunt.v1.GetPolicyRequest
-	(*GetPolicyResponse)(nil),   // 32: shunt.v1.GetPolicyResponse
-	(*ApplyRequest)(nil),        // 33: shunt.v1.ApplyRequest
-	(*ApplyResponse)(nil),       // 34: shunt.v1.ApplyResponse
-	(*Change)(nil),              // 35: shunt.v1.Change
-	(*DeleteRequest)(nil),       // 36: shunt.v1.DeleteRequest
-	(*DeleteResponse)(nil),      // 37: shunt.v1.DeleteResponse
-	(*WatchRequest)(nil),        // 38: shunt.v1.WatchRequest
-	(*WatchResponse)(nil),       // 39: shunt.v1.WatchResponse
-	(*Header)(nil),              // 40: shunt.v1.Header
-	(*ExplainRequest)(nil),      // 41: shunt.v1.ExplainRequest
-	(*ExplainResponse)(nil),     // 42: shunt.v1.ExplainResponse
-	(*ExplainStep)(nil),         // 43: shunt.v1.ExplainStep
-	(*DrainRequest)(nil),        // 44: shunt.v1.DrainRequest
-	(*DrainResponse)(nil),       // 45: shunt.v1.DrainResponse
-	(*GetTopRequest)(nil),       // 46: shunt.v1.GetTopRequest
-	(*GetTopResponse)(nil),      // 47: shunt.v1.GetTopResponse
-	(*ServerTop)(nil),           // 48: shunt.v1.ServerTop
-	(*RouteTop)(nil),            // 49: shunt.v1.RouteTop
-	(*PolicySnapshot)(nil),      // 50: shunt.v1.PolicySnapshot
-	(*PolicyAck)(nil),           // 51: shunt.v1.PolicyAck
-	(*ServerState)(nil),         // 52: shunt.v1.ServerState
-	(*durationpb.Duration)(nil), // 53: google.protobuf.Duration
+	(*SessionLease)(nil),        // 7: shunt.v1.SessionLease
+	(*ServicePolicy)(nil),       // 8: shunt.v1.ServicePolicy
+	(*ServiceLimits)(nil),       // 9: shunt.v1.ServiceLimits
+	(*Route)(nil),               // 10: shunt.v1.Route
+	(*WeightedPool)(nil),        // 11: shunt.v1.WeightedPool
+	(*Reject)(nil),              // 12: shunt.v1.Reject
+	(*Match)(nil),               // 13: shunt.v1.Match
+	(*PathMatch)(nil),           // 14: shunt.v1.PathMatch
+	(*ValueMatch)(nil),          // 15: shunt.v1.ValueMatch
+	(*Affinity)(nil),            // 16: shunt.v1.Affinity
+	(*RouteLimits)(nil),         // 17: shunt.v1.RouteLimits
+	(*Pool)(nil),                // 18: shunt.v1.Pool
+	(*Hash)(nil),                // 19: shunt.v1.Hash
+	(*HashKey)(nil),             // 20: shunt.v1.HashKey
+	(*Member)(nil),              // 21: shunt.v1.Member
+	(*HealthCheck)(nil),         // 22: shunt.v1.HealthCheck
+	(*HttpCheck)(nil),           // 23: shunt.v1.HttpCheck
+	(*TcpCheck)(nil),            // 24: shunt.v1.TcpCheck
+	(*Ejection)(nil),            // 25: shunt.v1.Ejection
+	(*SlowStart)(nil),           // 26: shunt.v1.SlowStart
+	(*External)(nil),            // 27: shunt.v1.External
+	(*ExternalTls)(nil),         // 28: shunt.v1.ExternalTls
+	(*Breaker)(nil),             // 29: shunt.v1.Breaker
+	(*Server)(nil),              // 30: shunt.v1.Server
+	(*ResourceRef)(nil),         // 31: shunt.v1.ResourceRef
+	(*GetPolicyRequest)(nil),    // 32: shunt.v1.GetPolicyRequest
+	(*GetPolicyResponse)(nil),   // 33: shunt.v1.GetPolicyResponse
+	(*ApplyRequest)(nil),        // 34: shunt.v1.ApplyRequest
+	(*ApplyResponse)(nil),       // 35: shunt.v1.ApplyResponse
+	(*LeaseChange)(nil),         // 36: shunt.v1.LeaseChange
+	(*Change)(nil),              // 37: shunt.v1.Change
+	(*DeleteRequest)(nil),       // 38: shunt.v1.DeleteRequest
+	(*DeleteResponse)(nil),      // 39: shunt.v1.DeleteResponse
+	(*WatchRequest)(nil),        // 40: shunt.v1.WatchRequest
+	(*WatchResponse)(nil),       // 41: shunt.v1.WatchResponse
+	(*Header)(nil),              // 42: shunt.v1.Header
+	(*ExplainRequest)(nil),      // 43: shunt.v1.ExplainRequest
+	(*ExplainResponse)(nil),     // 44: shunt.v1.ExplainResponse
+	(*ExplainStep)(nil),         // 45: shunt.v1.ExplainStep
+	(*DrainRequest)(nil),        // 46: shunt.v1.DrainRequest
+	(*DrainResponse)(nil),       // 47: shunt.v1.DrainResponse
+	(*GetTopRequest)(nil),       // 48: shunt.v1.GetTopRequest
+	(*GetTopResponse)(nil),      // 49: shunt.v1.GetTopResponse
+	(*ServerTop)(nil),           // 50: shunt.v1.ServerTop
+	(*RouteTop)(nil),            // 51: shunt.v1.RouteTop
+	(*PolicySnapshot)(nil),      // 52: shunt.v1.PolicySnapshot
+	(*PolicyAck)(nil),           // 53: shunt.v1.PolicyAck
+	(*ServerState)(nil),         // 54: shunt.v1.ServerState
+	(*durationpb.Duration)(nil), // 55: google.protobuf.Duration
 }
 var file_shunt_v1_policy_proto_depIdxs = []int32{
-	7,  // 0: shunt.v1.Policy.services:type_name -> shunt.v1.ServicePolicy
-	17, // 1: shunt.v1.Policy.pools:type_name -> shunt.v1.Pool
-	29, // 2: shunt.v1.Policy.servers:type_name -> shunt.v1.Server
-	8,  // 3: shunt.v1.ServicePolicy.limits:type_name -> shunt.v1.ServiceLimits
-	9,  // 4: shunt.v1.ServicePolicy.routes:type_name -> shunt.v1.Route
-	53, // 5: shunt.v1.ServiceLimits.head_timeout:type_name -> google.protobuf.Duration
-	53, // 6: shunt.v1.ServiceLimits.import_timeout:type_name -> google.protobuf.Duration
-	12, // 7: shunt.v1.Route.match:type_name -> shunt.v1.Match
-	10, // 8: shunt.v1.Route.pools:type_name -> shunt.v1.WeightedPool
-	11, // 9: shunt.v1.Route.reject:type_name -> shunt.v1.Reject
-	15, // 10: shunt.v1.Route.affinity:type_name -> shunt.v1.Affinity
-	16, // 11: shunt.v1.Route.limits:type_name -> shunt.v1.RouteLimits
-	0,  // 12: shunt.v1.Route.mode:type_name -> shunt.v1.DispatchMode
-	13, // 13: shunt.v1.Match.paths:type_name -> shunt.v1.PathMatch
-	14, // 14: shunt.v1.Match.headers:type_name -> shunt.v1.ValueMatch
-	14, // 15: shunt.v1.Match.cookies:type_name -> shunt.v1.ValueMatch
-	14, // 16: shunt.v1.Match.query:type_name -> shunt.v1.ValueMatch
-	1,  // 17: shunt.v1.Pool.algorithm:type_name -> shunt.v1.Algorithm
-	18, // 18: shunt.v1.Pool.hash:type_name -> shunt.v1.Hash
-	20, // 19: shunt.v1.Pool.members:type_name -> shunt.v1.Member
-	21, // 20: shunt.v1.Pool.check:type_name -> shunt.v1.HealthCheck
-	24, // 21: shunt.v1.Pool.ejection:type_name -> shunt.v1.Ejection
-	25, // 22: shunt.v1.Pool.slow_start:type_name -> shunt.v1.SlowStart
-	26, // 23: shunt.v1.Pool.external:type_name -> shunt.v1.External
-	19, // 24: shunt.v1.Hash.on:type_name -> shunt.v1.HashKey
-	22, // 25: shunt.v1.HealthCheck.http:type_name -> shunt.v1.HttpCheck
-	23, // 26: shunt.v1.HealthCheck.tcp:type_name -> shunt.v1.TcpCheck
-	53, // 27: shunt.v1.HealthCheck.interval:type_name -> google.protobuf.Duration
-	53, // 28: shunt.v1.HealthCheck.timeout:type_name -> google.protobuf.Duration
-	53, // 29: shunt.v1.Ejection.base_time:type_name -> google.protobuf.Duration
-	53, // 30: shunt.v1.Ejection.max_time:type_name -> google.protobuf.Duration
-	53, // 31: shunt.v1.SlowStart.window:type_name -> google.protobuf.Duration
-	53, // 32: shunt.v1.External.deadline:type_name -> google.protobuf.Duration
-	28, // 33: shunt.v1.External.breaker:type_name -> shunt.v1.Breaker
-	27, // 34: shunt.v1.External.tls:type_name -> shunt.v1.ExternalTls
-	53, // 35: shunt.v1.Breaker.open_time:type_name -> google.protobuf.Duration
-	2,  // 36: shunt.v1.ResourceRef.kind:type_name -> shunt.v1.ResourceKind
-	2,  // 37: shunt.v1.GetPolicyRequest.kind:type_name -> shunt.v1.ResourceKind
-	6,  // 38: shunt.v1.GetPolicyResponse.policy:type_name -> shunt.v1.Policy
-	6,  // 39: shunt.v1.ApplyRequest.policy:type_name -> shunt.v1.Policy
-	3,  // 40: shunt.v1.ApplyRequest.precondition:type_name -> shunt.v1.Precondition
-	35, // 41: shunt.v1.ApplyResponse.changes:type_name -> shunt.v1.Change
-	4,  // 42: shunt.v1.Change.change:type_name -> shunt.v1.ChangeKind
-	2,  // 43: shunt.v1.Change.kind:type_name -> shunt.v1.ResourceKind
-	30, // 44: shunt.v1.DeleteRequest.resources:type_name -> shunt.v1.ResourceRef
-	35, // 45: shunt.v1.DeleteResponse.changes:type_name -> shunt.v1.Change
-	6,  // 46: shunt.v1.WatchResponse.changed:type_name -> shunt.v1.Policy
-	30, // 47: shunt.v1.WatchResponse.removed:type_name -> shunt.v1.ResourceRef
-	40, // 48: shunt.v1.ExplainRequest.headers:type_name -> shunt.v1.Header
-	0,  // 49: shunt.v1.ExplainResponse.mode:type_name -> shunt.v1.DispatchMode
-	43, // 50: shunt.v1.ExplainResponse.steps:type_name -> shunt.v1.ExplainStep
-	48, // 51: shunt.v1.GetTopResponse.servers:type_name -> shunt.v1.ServerTop
-	49, // 52: shunt.v1.GetTopResponse.routes:type_name -> shunt.v1.RouteTop
-	52, // 53: shunt.v1.ServerTop.state:type_name -> shunt.v1.ServerState
-	52, // 54: shunt.v1.ServerTop.members:type_name -> shunt.v1.ServerState
-	6,  // 55: shunt.v1.PolicySnapshot.policy:type_name -> shunt.v1.Policy
-	30, // 56: shunt.v1.PolicySnapshot.removed:type_name -> shunt.v1.ResourceRef
-	52, // 57: shunt.v1.PolicySnapshot.states:type_name -> shunt.v1.ServerState
-	5,  // 58: shunt.v1.ServerState.health:type_name -> shunt.v1.HealthState
-	31, // 59: shunt.v1.PolicyService.GetPolicy:input_type -> shunt.v1.GetPolicyRequest
-	33, // 60: shunt.v1.PolicyService.Apply:input_type -> shunt.v1.ApplyRequest
-	36, // 61: shunt.v1.PolicyService.Delete:input_type -> shunt.v1.DeleteRequest
-	38, // 62: shunt.v1.PolicyService.Watch:input_type -> shunt.v1.WatchRequest
-	41, // 63: shunt.v1.PolicyService.Explain:input_type -> shunt.v1.ExplainRequest
-	44, // 64: shunt.v1.PolicyService.Drain:input_type -> shunt.v1.DrainRequest
-	46, // 65: shunt.v1.PolicyService.GetTop:input_type -> shunt.v1.GetTopRequest
-	32, // 66: shunt.v1.PolicyService.GetPolicy:output_type -> shunt.v1.GetPolicyResponse
-	34, // 67: shunt.v1.PolicyService.Apply:output_type -> shunt.v1.ApplyResponse
-	37, // 68: shunt.v1.PolicyService.Delete:output_type -> shunt.v1.DeleteResponse
-	39, // 69: shunt.v1.PolicyService.Watch:output_type -> shunt.v1.WatchResponse
-	42, // 70: shunt.v1.PolicyService.Explain:output_type -> shunt.v1.ExplainResponse
-	45, // 71: shunt.v1.PolicyService.Drain:output_type -> shunt.v1.DrainResponse
-	47, // 72: shunt.v1.PolicyService.GetTop:output_type -> shunt.v1.GetTopResponse
-	66, // [66:73] is the sub-list for method output_type
-	59, // [59:66] is the sub-list for method input_type
-	59, // [59:59] is the sub-list for extension type_name
-	59, // [59:59] is the sub-list for extension extendee
-	0,  // [0:59] is the sub-list for field type_name
+	8,  // 0: shunt.v1.Policy.services:type_name -> shunt.v1.ServicePolicy
+	18, // 1: shunt.v1.Policy.pools:type_name -> shunt.v1.Pool
+	30, // 2: shunt.v1.Policy.servers:type_name -> shunt.v1.Server
+	7,  // 3: shunt.v1.Policy.leases:type_name -> shunt.v1.SessionLease
+	9,  // 4: shunt.v1.ServicePolicy.limits:type_name -> shunt.v1.ServiceLimits
+	10, // 5: shunt.v1.ServicePolicy.routes:type_name -> shunt.v1.Route
+	55, // 6: shunt.v1.ServiceLimits.head_timeout:type_name -> google.protobuf.Duration
+	55, // 7: shunt.v1.ServiceLimits.import_timeout:type_name -> google.protobuf.Duration
+	13, // 8: shunt.v1.Route.match:type_name -> shunt.v1.Match
+	11, // 9: shunt.v1.Route.pools:type_name -> shunt.v1.WeightedPool
+	12, // 10: shunt.v1.Route.reject:type_name -> shunt.v1.Reject
+	16, // 11: shunt.v1.Route.affinity:type_name -> shunt.v1.Affinity
+	17, // 12: shunt.v1.Route.limits:type_name -> shunt.v1.RouteLimits
+	0,  // 13: shunt.v1.Route.mode:type_name -> shunt.v1.DispatchMode
+	14, // 14: shunt.v1.Match.paths:type_name -> shunt.v1.PathMatch
+	15, // 15: shunt.v1.Match.headers:type_name -> shunt.v1.ValueMatch
+	15, // 16: shunt.v1.Match.cookies:type_name -> shunt.v1.ValueMatch
+	15, // 17: shunt.v1.Match.query:type_name -> shunt.v1.ValueMatch
+	1,  // 18: shunt.v1.Pool.algorithm:type_name -> shunt.v1.Algorithm
+	19, // 19: shunt.v1.Pool.hash:type_name -> shunt.v1.Hash
+	21, // 20: shunt.v1.Pool.members:type_name -> shunt.v1.Member
+	22, // 21: shunt.v1.Pool.check:type_name -> shunt.v1.HealthCheck
+	25, // 22: shunt.v1.Pool.ejection:type_name -> shunt.v1.Ejection
+	26, // 23: shunt.v1.Pool.slow_start:type_name -> shunt.v1.SlowStart
+	27, // 24: shunt.v1.Pool.external:type_name -> shunt.v1.External
+	20, // 25: shunt.v1.Hash.on:type_name -> shunt.v1.HashKey
+	23, // 26: shunt.v1.HealthCheck.http:type_name -> shunt.v1.HttpCheck
+	24, // 27: shunt.v1.HealthCheck.tcp:type_name -> shunt.v1.TcpCheck
+	55, // 28: shunt.v1.HealthCheck.interval:type_name -> google.protobuf.Duration
+	55, // 29: shunt.v1.HealthCheck.timeout:type_name -> google.protobuf.Duration
+	55, // 30: shunt.v1.Ejection.base_time:type_name -> google.protobuf.Duration
+	55, // 31: shunt.v1.Ejection.max_time:type_name -> google.protobuf.Duration
+	55, // 32: shunt.v1.SlowStart.window:type_name -> google.protobuf.Duration
+	55, // 33: shunt.v1.External.deadline:type_name -> google.protobuf.Duration
+	29, // 34: shunt.v1.External.breaker:type_name -> shunt.v1.Breaker
+	28, // 35: shunt.v1.External.tls:type_name -> shunt.v1.ExternalTls
+	55, // 36: shunt.v1.Breaker.open_time:type_name -> google.protobuf.Duration
+	2,  // 37: shunt.v1.ResourceRef.kind:type_name -> shunt.v1.ResourceKind
+	2,  // 38: shunt.v1.GetPolicyRequest.kind:type_name -> shunt.v1.ResourceKind
+	6,  // 39: shunt.v1.GetPolicyResponse.policy:type_name -> shunt.v1.Policy
+	6,  // 40: shunt.v1.ApplyRequest.policy:type_name -> shunt.v1.Policy
+	3,  // 41: shunt.v1.ApplyRequest.precondition:type_name -> shunt.v1.Precondition
+	37, // 42: shunt.v1.ApplyResponse.changes:type_name -> shunt.v1.Change
+	36, // 43: shunt.v1.ApplyResponse.leases:type_name -> shunt.v1.LeaseChange
+	4,  // 44: shunt.v1.LeaseChange.change:type_name -> shunt.v1.ChangeKind
+	7,  // 45: shunt.v1.LeaseChange.lease:type_name -> shunt.v1.SessionLease
+	4,  // 46: shunt.v1.Change.change:type_name -> shunt.v1.ChangeKind
+	2,  // 47: shunt.v1.Change.kind:type_name -> shunt.v1.ResourceKind
+	31, // 48: shunt.v1.DeleteRequest.resources:type_name -> shunt.v1.ResourceRef
+	37, // 49: shunt.v1.DeleteResponse.changes:type_name -> shunt.v1.Change
+	6,  // 50: shunt.v1.WatchResponse.changed:type_name -> shunt.v1.Policy
+	31, // 51: shunt.v1.WatchResponse.removed:type_name -> shunt.v1.ResourceRef
+	42, // 52: shunt.v1.ExplainRequest.headers:type_name -> shunt.v1.Header
+	0,  // 53: shunt.v1.ExplainResponse.mode:type_name -> shunt.v1.DispatchMode
+	45, // 54: shunt.v1.ExplainResponse.steps:type_name -> shunt.v1.ExplainStep
+	50, // 55: shunt.v1.GetTopResponse.servers:type_name -> shunt.v1.ServerTop
+	51, // 56: shunt.v1.GetTopResponse.routes:type_name -> shunt.v1.RouteTop
+	54, // 57: shunt.v1.ServerTop.state:type_name -> shunt.v1.ServerState
+	54, // 58: shunt.v1.ServerTop.members:type_name -> shunt.v1.ServerState
+	6,  // 59: shunt.v1.PolicySnapshot.policy:type_name -> shunt.v1.Policy
+	31, // 60: shunt.v1.PolicySnapshot.removed:type_name -> shunt.v1.ResourceRef
+	54, // 61: shunt.v1.PolicySnapshot.states:type_name -> shunt.v1.ServerState
+	5,  // 62: shunt.v1.ServerState.health:type_name -> shunt.v1.HealthState
+	32, // 63: shunt.v1.PolicyService.GetPolicy:input_type -> shunt.v1.GetPolicyRequest
+	34, // 64: shunt.v1.PolicyService.Apply:input_type -> shunt.v1.ApplyRequest
+	38, // 65: shunt.v1.PolicyService.Delete:input_type -> shunt.v1.DeleteRequest
+	40, // 66: shunt.v1.PolicyService.Watch:input_type -> shunt.v1.WatchRequest
+	43, // 67: shunt.v1.PolicyService.Explain:input_type -> shunt.v1.ExplainRequest
+	46, // 68: shunt.v1.PolicyService.Drain:input_type -> shunt.v1.DrainRequest
+	48, // 69: shunt.v1.PolicyService.GetTop:input_type -> shunt.v1.GetTopRequest
+	33, // 70: shunt.v1.PolicyService.GetPolicy:output_type -> shunt.v1.GetPolicyResponse
+	35, // 71: shunt.v1.PolicyService.Apply:output_type -> shunt.v1.ApplyResponse
+	39, // 72: shunt.v1.PolicyService.Delete:output_type -> shunt.v1.DeleteResponse
+	41, // 73: shunt.v1.PolicyService.Watch:output_type -> shunt.v1.WatchResponse
+	44, // 74: shunt.v1.PolicyService.Explain:output_type -> shunt.v1.ExplainResponse
+	47, // 75: shunt.v1.PolicyService.Drain:output_type -> shunt.v1.DrainResponse
+	49, // 76: shunt.v1.PolicyService.GetTop:output_type -> shunt.v1.GetTopResponse
+	70, // [70:77] is the sub-list for method output_type
+	63, // [63:70] is the sub-list for method input_type
+	63, // [63:63] is the sub-list for extension type_name
+	63, // [63:63] is the sub-list for extension extendee
+	0,  // [0:63] is the sub-list for field type_name
 }
 
 func init() { file_shunt_v1_policy_proto_init() }
@@ -4445,19 +4618,19 @@ func file_shunt_v1_policy_proto_init() {
 	if File_shunt_v1_policy_proto != nil {
 		return
 	}
-	file_shunt_v1_policy_proto_msgTypes[7].OneofWrappers = []any{
+	file_shunt_v1_policy_proto_msgTypes[8].OneofWrappers = []any{
 		(*PathMatch_Exact)(nil),
 		(*PathMatch_Prefix)(nil),
 		(*PathMatch_Template)(nil),
 		(*PathMatch_Regex)(nil),
 	}
-	file_shunt_v1_policy_proto_msgTypes[8].OneofWrappers = []any{
+	file_shunt_v1_policy_proto_msgTypes[9].OneofWrappers = []any{
 		(*ValueMatch_Exact)(nil),
 		(*ValueMatch_Prefix)(nil),
 		(*ValueMatch_Suffix)(nil),
 		(*ValueMatch_Regex)(nil),
 	}
-	file_shunt_v1_policy_proto_msgTypes[13].OneofWrappers = []any{
+	file_shunt_v1_policy_proto_msgTypes[14].OneofWrappers = []any{
 		(*HashKey_Client)(nil),
 		(*HashKey_Header)(nil),
 		(*HashKey_Cookie)(nil),
@@ -4466,19 +4639,19 @@ func file_shunt_v1_policy_proto_init() {
 		(*HashKey_Host)(nil),
 		(*HashKey_Url)(nil),
 	}
-	file_shunt_v1_policy_proto_msgTypes[14].OneofWrappers = []any{}
-	file_shunt_v1_policy_proto_msgTypes[15].OneofWrappers = []any{
+	file_shunt_v1_policy_proto_msgTypes[15].OneofWrappers = []any{}
+	file_shunt_v1_policy_proto_msgTypes[16].OneofWrappers = []any{
 		(*HealthCheck_Http)(nil),
 		(*HealthCheck_Tcp)(nil),
 	}
-	file_shunt_v1_policy_proto_msgTypes[23].OneofWrappers = []any{}
+	file_shunt_v1_policy_proto_msgTypes[24].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_shunt_v1_policy_proto_rawDesc), len(file_shunt_v1_policy_proto_rawDesc)),
 			NumEnums:      6,
-			NumMessages:   47,
+			NumMessages:   49,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
