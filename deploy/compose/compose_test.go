@@ -5,6 +5,7 @@ package compose
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"strings"
@@ -138,16 +139,53 @@ func serversSeeTheClient(t *testing.T, p *project) {
 	})
 }
 
-// Prometheus gets metrics of every daemon.
+// Prometheus gets metrics of every daemon, by the jobs that its rules name, and
+// evaluates the rules.
 func metricsAreThere(t *testing.T, p *project) {
 	p.healthy("prometheus")
-	const query = `count(up{job="shunt"} == 1)`
+	const query = `count(up{job=~"shunt-controller|shunt-agent"} == 1)`
 	wait(t, 30*time.Second, "Prometheus to reach six daemons", func(context.Context) error {
 		out, err := p.exec("prometheus", "promtool", "query", "instant", "http://127.0.0.1:9090", query)
 		if err == nil && !strings.Contains(out, "=> 6 @") {
 			err = fmt.Errorf("%s is %s", query, out)
 		}
 		return err
+	})
+	written, err := os.ReadFile("../prometheus/shunt.rules.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := strings.Count(string(written), "- alert: ")
+	wait(t, 20*time.Second, "Prometheus to evaluate the rules", func(context.Context) error {
+		out, err := p.exec("client", "curl", "--silent", "--show-error", "--fail", "--max-time", "5", "http://prometheus:9090/api/v1/rules")
+		if err != nil {
+			return err
+		}
+		var answer struct {
+			Data struct {
+				Groups []struct {
+					Rules []struct{ Name, Health, State string }
+				}
+			}
+		}
+		if err := json.Unmarshal([]byte(out), &answer); err != nil {
+			return err
+		}
+		well := 0
+		for _, g := range answer.Data.Groups {
+			for _, r := range g.Rules {
+				if r.State == "firing" {
+					return fmt.Errorf("%s fires in a healthy lab", r.Name)
+				}
+				if r.Health == "ok" {
+					well++
+				}
+			}
+		}
+		if well != want {
+			return fmt.Errorf("%d of %d rules are evaluated: %s", well, want, out)
+		}
+		return nil
 	})
 }
 
