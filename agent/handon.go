@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/shunt-sdn/shunt/agent/attach"
 	"github.com/shunt-sdn/shunt/agent/dispatcher"
@@ -22,20 +23,28 @@ func (a *agent) PerRequest(service string) bool {
 	return a.drain.on.Load() || a.policy.PerRequest(service)
 }
 
+// headLimits are those of a service's request heads; 0: it is not known.
+func (a *agent) headLimits(service string) (maxHead int, headTimeout time.Duration) {
+	v, _ := a.view()
+	s := v.all[service]
+	return s.MaxHead, s.HeadTimeout
+}
+
 // Route implements attach.Router. A request that this server may answer stays;
 // another goes to the server that the policy names. One that the dispatcher has
-// to decide on, because the policy refuses or limits it or asks a program, goes
-// home.
+// to decide on, because its head is longer than the service allows or the policy
+// refuses or limits it or asks a program, goes home.
 func (a *agent) Route(m attach.Meta, head *httphead.Head) string {
 	var q policy.Request
 	routing.Request(&q, head, m.Client)
 	rule, ok := a.policy.Route(m.Service, &q)
-	if !ok || rule.Accepts(&q, a.cfg.Node) {
+	v, _ := a.view()
+	service, known := v.all[m.Service]
+	tooLong := known && head.Length > service.MaxHead
+	if !tooLong && (!ok || rule.Accepts(&q, a.cfg.Node)) {
 		return ""
 	}
-	v, _ := a.view()
-	if !rule.ForDispatcher() {
-		service := v.all[m.Service]
+	if !tooLong && !rule.ForDispatcher() {
 		c, ok := rule.Choose(&q, func(name string) bool { return a.reachable(service, name) })
 		if ok && c.Server == a.cfg.Node {
 			return ""

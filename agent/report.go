@@ -40,7 +40,7 @@ func (a *agent) makeAttachment(ctx context.Context, app config.Application) (att
 		return attach.NewPreload(attach.PreloadConfig{Socket: app.Socket, Connect: connect, Connect6: app.Connect6, OnReady: onReady, Log: log})
 	case config.AttachRelay:
 		return attach.NewRelay(attach.RelayConfig{Connect: app.Connect, ProxyProtocol: app.ProxyProtocol,
-			Forwarded: attach.Forwarded(app.Forwarded), Timeouts: attach.Timeouts{Idle: app.IdleTimeout}, Router: a, Answered: a.answers.take, OnReady: onReady, Log: log})
+			Forwarded: attach.Forwarded(app.Forwarded), Timeouts: attach.Timeouts{Idle: app.IdleTimeout}, Router: a, Limits: a.headLimits, Answered: a.answers.take, OnReady: onReady, Log: log})
 	default:
 		return nil, fmt.Errorf("unknown attachment %q", app.Attach)
 	}

@@ -37,6 +37,9 @@ type RelayConfig struct {
 	// HeadTimeout is how long a head may take from its first octet on; 0 means
 	// DefaultHeadTimeout.
 	HeadTimeout time.Duration
+	// Limits, if set, returns the service's MaxHead and HeadTimeout for a session
+	// that comes; 0 means the above.
+	Limits func(service string) (maxHead int, headTimeout time.Duration)
 	// Timeouts limit sessions in which nothing moves.
 	Timeouts Timeouts
 	// Probe is how often an application that did not accept is tried again;

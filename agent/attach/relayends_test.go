@@ -168,6 +168,35 @@ func TestFurtherRequestsAreRefusedAsTheDispatcherDoes(t *testing.T) {
 	}
 }
 
+// The service's own limits hold for a session that comes.
+func TestHeadsAreLimitedAsTheServiceSays(t *testing.T) {
+	long := "GET / HTTP/1.1\r\nHost: x\r\nX: " + strings.Repeat("x", 20_000) + "\r\n\r\n"
+	limits := func(service string) (int, time.Duration) {
+		if service != "web" {
+			t.Errorf("asked for the limits of %q", service)
+		}
+		return 30_000, 50 * time.Millisecond
+	}
+	b := startHTTP(t, RelayConfig{Router: here, Limits: limits})
+	b.asks(long)
+	b.answers(anOK)
+	io.WriteString(b.client, "GET / HTTP/1.1\r\n")
+	res, err := http.ReadResponse(b.from, nil)
+	if err != nil || res.StatusCode != 408 {
+		t.Errorf("a slow head: %v, %v", res, err)
+	}
+	b = startHTTP(t, RelayConfig{Router: here, Limits: limits})
+	io.WriteString(b.client, strings.Replace(long, "X:", "X: "+strings.Repeat("x", 10_000), 1))
+	if res, err := http.ReadResponse(b.from, nil); err != nil || res.StatusCode != 431 {
+		t.Errorf("a long head: %v, %v", res, err)
+	}
+	b = startHTTP(t, RelayConfig{Router: here, MaxHead: 1000, Limits: func(string) (int, time.Duration) { return 0, 0 }})
+	io.WriteString(b.client, long)
+	if res, err := http.ReadResponse(b.from, nil); err != nil || res.StatusCode != 431 {
+		t.Errorf("a long head, with limits that the service does not give: %v, %v", res, err)
+	}
+}
+
 // Once an answer has begun there is no other; the application hears that the
 // body is cut.
 func TestABodyThatIsNotFramedEndsDuringItsAnswer(t *testing.T) {

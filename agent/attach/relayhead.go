@@ -41,7 +41,7 @@ func (c *conversation) head(b []byte) (h head, err error) {
 		h.octets = b[:h.Length]
 		return h, nil
 	}
-	p := headPeeker{max: c.cfg.MaxHead, parser: c.parser, head: head{buf: heads.Get().(*[]byte)}}
+	p := headPeeker{max: c.maxHead, parser: c.parser, head: head{buf: heads.Get().(*[]byte)}}
 	if err == nil {
 		if err = c.peek(&p); err == nil {
 			p.octets = (*p.buf)[:p.Length]
@@ -63,7 +63,7 @@ func (c *conversation) peek(p *headPeeker) error {
 		return err
 	}
 	if !whole {
-		c.client.SetReadDeadline(time.Now().Add(c.cfg.HeadTimeout))
+		c.client.SetReadDeadline(time.Now().Add(c.headTimeout))
 		if c.failed.Load() { // the deadline may have replaced that of interrupt
 			return os.ErrDeadlineExceeded
 		}
@@ -72,7 +72,7 @@ func (c *conversation) peek(p *headPeeker) error {
 			return os.ErrDeadlineExceeded
 		}
 		if errors.Is(err, os.ErrDeadlineExceeded) {
-			return &httphead.Error{Status: 408, Reason: fmt.Sprintf("the request head was not complete within %v", c.cfg.HeadTimeout)}
+			return &httphead.Error{Status: 408, Reason: fmt.Sprintf("the request head was not complete within %v", c.headTimeout)}
 		}
 		if err != nil {
 			return err

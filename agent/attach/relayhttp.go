@@ -1,6 +1,7 @@
 package attach
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -40,6 +41,8 @@ type conversation struct {
 
 	fromClient, fromBackend *socket
 	parser                  *httphead.Parser
+	maxHead                 int // octets
+	headTimeout             time.Duration
 
 	vacancy vacancy
 	changed chan struct{} // says that phase changed; capacity 1
@@ -54,7 +57,12 @@ type conversation struct {
 // which may be nil, knows it meanwhile.
 func relayHTTP(ctx context.Context, client, backend *net.TCPConn, cfg *RelayConfig, m Meta, open *conversations, log *slog.Logger) (Stats, error) {
 	c := &conversation{relay: newRelayOf(client, backend, cfg.Timeouts), cfg: cfg, meta: m, ctx: ctx, log: log, changed: make(chan struct{}, 1),
-		parser: httphead.NewParser(cfg.MaxHead)}
+		maxHead: cfg.MaxHead, headTimeout: cfg.HeadTimeout}
+	if cfg.Limits != nil {
+		maxHead, headTimeout := cfg.Limits(m.Service)
+		c.maxHead, c.headTimeout = cmp.Or(maxHead, c.maxHead), cmp.Or(headTimeout, c.headTimeout)
+	}
+	c.parser = httphead.NewParser(c.maxHead)
 	var err error
 	if c.fromClient, err = newSocket(client); err == nil {
 		c.fromBackend, err = newSocket(backend)
