@@ -6,51 +6,19 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"os"
-	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/shunt-sdn/shunt/controller/openflow"
+	"github.com/shunt-sdn/shunt/internal/pages"
 	"github.com/shunt-sdn/shunt/internal/testnet"
 )
-
-// A block is a fenced block of shell commands and the hosts that it is for.
-type block struct {
-	line  int
-	hosts []string
-	text  string
-}
-
-var fence = regexp.MustCompile("^```sh ([a-z0-9 ]+)$")
-
-// blocks returns a document's commands in their order.
-func blocks(t *testing.T, path string) []block {
-	t.Helper()
-	text, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var all []block
-	open := false
-	for i, line := range strings.Split(string(text), "\n") {
-		switch m := fence.FindStringSubmatch(line); {
-		case m != nil:
-			open = true
-			all = append(all, block{line: i + 1, hosts: strings.Fields(m[1])})
-		case line == "```":
-			open = false
-		case strings.HasPrefix(line, "```sh"):
-			t.Errorf("%s:%d: commands for no host", path, i+1)
-		case open:
-			all[len(all)-1].text += line + "\n"
-		}
-	}
-	return all
-}
 
 // site is what the guide finds: a bridge that others use, and three hosts.
 type site struct {
@@ -178,8 +146,8 @@ func (s *site) others() {
 
 // The documents whose commands are run.
 const (
-	guide      = "../docs/deploy-next-to-ovs.md"
-	operations = "../docs/operations.md"
+	guide      = "docs/deploy-next-to-ovs.md"
+	operations = "docs/operations.md"
 )
 
 // TestGuide follows the guide word for word, and before its last part, leaving,
@@ -194,14 +162,14 @@ func TestGuide(t *testing.T) {
 		s.hosts[name].write("/root/shunt.deb", pkg.Deb)
 		s.hosts[name].write("/root/next.deb", next.Deb)
 	}
-	for _, b := range blocks(t, guide) {
+	for _, b := range s.blocks(guide) {
 		switch {
-		case strings.Contains(b.text, "chgrp shunt"):
+		case strings.Contains(b.Text, "chgrp shunt"):
 			s.copyCertificates()
-		case strings.Contains(b.text, "disable --now shunt-agent"):
+		case strings.Contains(b.Text, "disable --now shunt-agent"):
 			s.operate()
 		}
-		s.follow(guide, b)
+		s.follow(b)
 		s.others()
 	}
 	if got := strings.TrimSpace(s.hosts["sw1"].run("ovs-vsctl get-controller br0")); got != "tcp:127.0.0.1:6699" {
@@ -214,25 +182,41 @@ func TestGuide(t *testing.T) {
 	}
 }
 
-// follow runs a block on its hosts.
-func (s *site) follow(document string, b block) {
+// blocks returns the blocks for the site's hosts in one of the documents. No
+// other page has some.
+func (s *site) blocks(document string) (all []pages.Block) {
 	s.t.Helper()
-	for _, name := range b.hosts {
+	for _, b := range blocks(s.t, slices.Collect(maps.Keys(s.hosts))...) {
+		switch b.Page {
+		case document:
+			all = append(all, b)
+		case guide, operations:
+		default:
+			s.t.Fatalf("%s: these hosts are those of %s and %s", b.At(), guide, operations)
+		}
+	}
+	return all
+}
+
+// follow runs a block on its hosts.
+func (s *site) follow(b pages.Block) {
+	s.t.Helper()
+	for _, name := range b.Places {
 		h := s.hosts[name]
 		if h == nil {
-			s.t.Fatalf("%s:%d: there is no host %s", document, b.line, name)
+			s.t.Fatalf("%s: there is no host %s", b.At(), name)
 		}
 		began := time.Now()
-		out, err := h.try("cd /root\n" + b.text)
-		s.t.Logf("%s:%d: on %s: %v", document, b.line, name, time.Since(began).Round(time.Millisecond))
+		out, err := h.try("cd /root\n" + b.Text)
+		s.t.Logf("%s: on %s: %v", b.At(), name, time.Since(began).Round(time.Millisecond))
 		if err != nil {
-			s.t.Fatalf("%s:%d: on %s: %v\n%s\n%s", document, b.line, name, err, b.text, out)
+			s.t.Fatalf("%s: on %s: %v\n%s\n%s", b.At(), name, err, b.Text, out)
 		}
-		if document == guide && strings.Contains(b.text, "shunt handoffs") && !strings.Contains(out, "completed") {
-			s.t.Errorf("%s:%d: no hand-off was completed:\n%s", document, b.line, out)
+		if b.Page == guide && strings.Contains(b.Text, "shunt handoffs") && !strings.Contains(out, "completed") {
+			s.t.Errorf("%s: no hand-off was completed:\n%s", b.At(), out)
 		}
-		if strings.Contains(b.text, "curl") && !strings.Contains(out, "hello from node2") {
-			s.t.Errorf("%s:%d: the answer is %q", document, b.line, out)
+		if strings.Contains(b.Text, "curl") && !strings.Contains(out, "hello from node2") {
+			s.t.Errorf("%s: the answer is %q", b.At(), out)
 		}
 	}
 }
@@ -263,11 +247,15 @@ func (s *site) operate() {
 		}
 		return nil
 	})
-	for _, b := range blocks(s.t, operations) {
-		if strings.Contains(b.text, "shunt drain") {
+	for _, b := range s.blocks(operations) {
+		if strings.Contains(b.Text, "shunt drain") {
 			d.goOn() // it has outlived the controller's and the dispatcher's restart; drained it must not be cut off
 		}
-		s.follow(operations, b)
+		s.follow(b)
+	}
+	pid := s.hosts["node1"].pid("shunt-agent")
+	if s.hosts["node1"].run(rotated(s.t)); s.hosts["node1"].pid("shunt-agent") != pid {
+		s.t.Error("the agent did not survive the rotation of its access log")
 	}
 	if err := d.wait(); err != nil {
 		s.t.Errorf("the download during the upgrade: %v", err)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -8,36 +9,30 @@ import (
 	"testing"
 
 	"github.com/spf13/cobra"
+
+	"github.com/shunt-sdn/shunt/internal/pages"
 )
 
-// pages are the README and everything in docs.
-func pages(t *testing.T) map[string]string {
+// documentation is the README and everything below docs.
+func documentation(t *testing.T) []pages.Page {
 	t.Helper()
-	files, err := filepath.Glob("../../docs/*.md")
+	all, err := pages.Read("../..")
 	if err != nil {
 		t.Fatal(err)
 	}
-	out := make(map[string]string)
-	for _, f := range append(files, "../../README.md") {
-		b, err := os.ReadFile(f)
-		if err != nil {
-			t.Fatal(err)
-		}
-		out[f] = string(b)
+	if len(all) < 5 {
+		t.Fatalf("only %d pages found", len(all))
 	}
-	if len(out) < 5 {
-		t.Fatalf("only %d pages found", len(out))
-	}
-	return out
+	return all
 }
 
 var link = regexp.MustCompile(`\]\(([^)\s]+)\)`)
 
 // Links between pages, and from them to files, lead somewhere; so do anchors.
 func TestLinksInTheDocumentationLeadSomewhere(t *testing.T) {
-	all := pages(t)
-	for page, text := range all {
-		for _, m := range link.FindAllStringSubmatch(text, -1) {
+	for _, p := range documentation(t) {
+		page := filepath.Join("../..", p.Path)
+		for _, m := range link.FindAllStringSubmatch(p.Text, -1) {
 			target, anchor, _ := strings.Cut(m[1], "#")
 			if strings.Contains(target, "://") {
 				continue
@@ -77,48 +72,50 @@ func hasAnchor(text, anchor string) bool {
 	return false
 }
 
-// Every shunt command that a page shows exists, with the flags shown.
+// Every shunt command that a page shows, in a block or in its text, exists, with
+// the flags shown.
 func TestCommandsInTheDocumentationExist(t *testing.T) {
 	checked := 0
-	for page, text := range pages(t) {
-		for _, words := range shuntCommands(text) {
+	check := func(at, line string) {
+		for _, words := range shuntCommands(line) {
 			checked++
-			if problem := unknown(newRootCommand(), words); problem != "" {
-				t.Errorf("%s: shunt %s: %s", page, strings.Join(words, " "), problem)
+			root := newRootCommand()
+			root.InitDefaultCompletionCmd()
+			if problem := unknown(root, words); problem != "" {
+				t.Errorf("%s: shunt %s: %s", at, strings.Join(words, " "), problem)
 			}
 		}
 	}
-	if checked < 10 {
+	for _, p := range documentation(t) {
+		for _, b := range p.Blocks {
+			if b.HasCommands() {
+				for _, line := range b.Commands() {
+					check(b.At(), line)
+				}
+			}
+		}
+		for _, s := range p.Spans() {
+			check(fmt.Sprintf("%s:%d", p.Path, s.Line), s.Text)
+		}
+	}
+	if checked < 50 {
 		t.Errorf("only %d commands were found", checked)
 	}
 }
 
-// shuntCommands finds the commands in fenced blocks of shell.
-func shuntCommands(text string) (out [][]string) {
-	shell := false
-	joined := strings.ReplaceAll(text, "\\\n", " ")
-	for line := range strings.Lines(joined) {
-		line = strings.TrimSpace(line)
-		if fence, ok := strings.CutPrefix(line, "```"); ok {
-			shell = !shell && (fence == "sh" || fence == "console" || fence == "shell")
+// shuntCommands finds the program's command lines in one of a shell.
+func shuntCommands(line string) (out [][]string) {
+	words := strings.Fields(strings.NewReplacer("[", "", "]", "").Replace(line))
+	for i, w := range words {
+		if w != "shunt" && !strings.HasSuffix(w, "/shunt") || i > 0 && strings.HasPrefix(words[i-1], "-") && words[i-1] != "--" {
 			continue
 		}
-		if !shell {
-			continue
+		end := i + 1
+		for end < len(words) && !strings.ContainsAny(words[end][:1], "|>&;") && words[end] != "--" {
+			end++
 		}
-		line, _, _ = strings.Cut(line, " #")
-		words := strings.Fields(strings.TrimPrefix(line, "$ "))
-		for i, w := range words {
-			if w != "shunt" && !strings.HasSuffix(w, "/shunt") || i > 0 && strings.HasPrefix(words[i-1], "-") && words[i-1] != "--" {
-				continue
-			}
-			end := i + 1
-			for end < len(words) && !strings.ContainsAny(words[end][:1], "|>&;") && words[end] != "--" {
-				end++
-			}
-			if end > i+1 && (i == 0 || words[i-1] == "--" || words[i-1] == "sudo" || words[i-1] == "&&" || words[i-1] == "|") {
-				out = append(out, words[i+1:end])
-			}
+		if end > i+1 && (i == 0 || words[i-1] == "--" || words[i-1] == "sudo" || words[i-1] == "&&" || words[i-1] == "|") {
+			out = append(out, words[i+1:end])
 		}
 	}
 	return out

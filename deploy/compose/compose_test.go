@@ -53,6 +53,8 @@ func TestTheLabOfContainers(t *testing.T) {
 		{"requests are answered without the controller", controllerDies},
 		{"a download goes on when the switch is back", switchDies},
 		{"the links come back with the panel", panelDies},
+		{"agents can have fewer privileges", agentsCanHaveLess},
+		{"what the documentation has for Docker", pagesCommands}, // the last: it takes the lab down
 	}
 	for _, s := range story {
 		if !t.Run(s.name, func(t *testing.T) {
