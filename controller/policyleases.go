@@ -14,7 +14,7 @@ import (
 	"github.com/shunt-sdn/shunt/controller/leases"
 	"github.com/shunt-sdn/shunt/controller/policystore"
 	"github.com/shunt-sdn/shunt/controller/registry"
-	"github.com/shunt-sdn/shunt/internal/yamlconf"
+	"github.com/shunt-sdn/shunt/internal/nearest"
 	"github.com/shunt-sdn/shunt/policy/fault"
 	shuntv1 "github.com/shunt-sdn/shunt/proto/shunt/v1"
 )
@@ -135,7 +135,7 @@ func (r *restoration) read(at string, m *shuntv1.SessionLease, faults *fault.Lis
 			names = append(names, s.Name)
 		}
 		remedy := "create the service with it, or leave the lease out"
-		if guess := yamlconf.Nearest(l.Service, names); guess != "" {
+		if guess := nearest.Word(l.Service, names); guess != "" {
 			remedy = fmt.Sprintf("did you mean %q?", guess)
 		}
 		faults.Add(at+".service", remedy, "there is no service %q", l.Service)

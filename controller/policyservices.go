@@ -10,7 +10,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/shunt-sdn/shunt/controller/config"
-	"github.com/shunt-sdn/shunt/internal/yamlconf"
+	"github.com/shunt-sdn/shunt/internal/nearest"
 	"github.com/shunt-sdn/shunt/policy/fault"
 	shuntv1 "github.com/shunt-sdn/shunt/proto/shunt/v1"
 )
@@ -97,7 +97,7 @@ func checkServices(cfg config.Config, p *shuntv1.Policy) (faults fault.List) {
 		switch {
 		case len(s.Vips) == 0:
 			remedy := "give it vips and a port"
-			if guess := yamlconf.Nearest(s.Name, names); guess != "" {
+			if guess := nearest.Word(s.Name, names); guess != "" {
 				remedy = fmt.Sprintf("did you mean %q? Else give it vips and a port", guess)
 			}
 			faults.Add(at+".name", remedy, "the controller's configuration has no service %q", s.Name)
@@ -164,7 +164,7 @@ func checkNodes(cfg config.Config, p *shuntv1.Policy) (faults fault.List) {
 			return
 		}
 		remedy := "add it there"
-		if guess := yamlconf.Nearest(name, cfg.Nodes); guess != "" {
+		if guess := nearest.Word(name, cfg.Nodes); guess != "" {
 			remedy = fmt.Sprintf("did you mean %q? Else add it there", guess)
 		}
 		faults.Add(path, remedy, "node %q is not in the nodes of the controller's configuration", name)
@@ -179,7 +179,7 @@ func warnNodes(p *shuntv1.Policy, known []string) (warnings fault.List) {
 			return
 		}
 		remedy := "it is used as soon as its agent connects"
-		if guess := yamlconf.Nearest(name, known); guess != "" {
+		if guess := nearest.Word(name, known); guess != "" {
 			remedy = fmt.Sprintf("did you mean %q?", guess)
 		}
 		warnings.Add(path, remedy, "node %q has not connected yet", name)

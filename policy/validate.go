@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/shunt-sdn/shunt/internal/nearest"
 	"github.com/shunt-sdn/shunt/policy/fault"
 	"github.com/shunt-sdn/shunt/policy/match"
 )
@@ -189,7 +190,7 @@ func (v *validator) poolRef(at, name string) {
 		names = append(names, n)
 	}
 	remedy := "add it to pools"
-	if near := Nearest(name, names); near != "" {
+	if near := nearest.Word(name, names); near != "" {
 		remedy = fmt.Sprintf("did you mean %q?", near)
 	}
 	v.Add(at, remedy, "there is no pool %q", name)

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/shunt-sdn/shunt/internal/nearest"
 	conf "github.com/shunt-sdn/shunt/internal/yamlconf"
 )
 
@@ -96,7 +97,7 @@ func (r *reader) checkMembers(d *document, members []conf.At[string], what strin
 			continue
 		}
 		remedy := "add it to nodes"
-		if guess := conf.Nearest(m.V, known); guess != "" {
+		if guess := nearest.Word(m.V, known); guess != "" {
 			remedy = fmt.Sprintf("did you mean %q? Else add it to nodes", guess)
 		}
 		r.Errorf(m.N, remedy, "%s %s is not in nodes", what, m.V)

@@ -8,7 +8,7 @@ import (
 	"go.yaml.in/yaml/v3"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
-	"github.com/shunt-sdn/shunt/internal/yamlconf"
+	"github.com/shunt-sdn/shunt/internal/nearest"
 )
 
 // message reads a mapping into m. what names it in errors: "a route".
@@ -66,7 +66,7 @@ func (r *reader) unknown(key *yaml.Node, fields protoreflect.FieldDescriptors, w
 	for i, n := range names {
 		lower[i] = strings.ToLower(n)
 	}
-	if near := yamlconf.Nearest(key.Value, lower); near != "" {
+	if near := nearest.Word(key.Value, lower); near != "" {
 		remedy = fmt.Sprintf("did you mean %q?", names[slices.Index(lower, near)])
 	}
 	r.fault(key, remedy, "%s has no field %q", what, key.Value)

@@ -10,7 +10,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/durationpb"
 
-	"github.com/shunt-sdn/shunt/internal/yamlconf"
+	"github.com/shunt-sdn/shunt/internal/nearest"
 )
 
 const durationName = "google.protobuf.Duration"
@@ -96,7 +96,7 @@ func (r *reader) enum(n *yaml.Node, f protoreflect.FieldDescriptor) (v protorefl
 		}
 	}
 	remedy := "write " + strings.Replace(and(names), " and ", " or ", 1)
-	if near := yamlconf.Nearest(n.Value, names); near != "" {
+	if near := nearest.Word(n.Value, names); near != "" {
 		remedy = fmt.Sprintf("did you mean %q?", near)
 	}
 	r.fault(n, remedy, "there is no %s %q", f.JSONName(), n.Value)

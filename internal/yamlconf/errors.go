@@ -49,35 +49,3 @@ func (es Errors) sort() {
 		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
 	})
 }
-
-// Nearest returns the candidate that word was probably meant to be, or "".
-func Nearest(word string, candidates []string) string {
-	best, limit := "", len(word)/3+1
-	for _, c := range candidates {
-		if d := distance(strings.ToLower(word), c); d <= limit {
-			best, limit = c, d-1
-		}
-	}
-	return best
-}
-
-// distance is Levenshtein's: insertions, deletions and replacements.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			replace := diagonal
-			if a[i] != b[j] {
-				replace++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(replace, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
-}

@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/shunt-sdn/shunt/internal/nearest"
 )
 
 // Field is one key of a mapping and what reads its value.
@@ -63,7 +65,7 @@ func (r *Reader) unknown(key *yaml.Node, what string, fields []Field) {
 		names[i] = f.name
 	}
 	remedy := "known are " + strings.Join(names, ", ")
-	if guess := Nearest(key.Value, names); guess != "" {
+	if guess := nearest.Word(key.Value, names); guess != "" {
 		remedy = fmt.Sprintf("did you mean %q?", guess)
 	}
 	r.Errorf(key, remedy, "%s has an unknown field %q", what, key.Value)

@@ -67,15 +67,6 @@ func TestErrorsAreLimited(t *testing.T) {
 	}
 }
 
-func TestAnAnswerIsGuessedOnlyWhenItIsNear(t *testing.T) {
-	words := []string{"listen", "interface", "insecure"}
-	for word, want := range map[string]string{"Listen": "listen", "lsten": "listen", "interfaces": "interface", "secure": "insecure", "x": "", "": "", "controller": ""} {
-		if got := Nearest(word, words); got != want {
-			t.Errorf("%q: %q, want %q", word, got, want)
-		}
-	}
-}
-
 func TestSecurityIsOneOfTwo(t *testing.T) {
 	for text, want := range map[string]string{
 		"insecure: true":                                   "",

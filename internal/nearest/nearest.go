@@ -1,9 +1,12 @@
-package policy
+// Package nearest guesses what a word that is not known was meant to be.
+package nearest
 
 import "strings"
 
-// Nearest returns the candidate that word was probably meant to be, or "".
-func Nearest(word string, candidates []string) string {
+// Word returns the candidate that word was probably meant to be, or "": the one
+// with the fewest letters to change, at most a third of them and one, in any
+// case; of several the first in the alphabet.
+func Word(word string, candidates []string) string {
 	best, limit := "", len(word)/3+1
 	for _, c := range candidates {
 		if d := distance(strings.ToLower(word), strings.ToLower(c)); d <= limit && (d < limit || best == "" || c < best) {
@@ -13,7 +16,7 @@ func Nearest(word string, candidates []string) string {
 	return best
 }
 
-// distance is Levenshtein's: insertions, deletions and replacements.
+// distance is Levenshtein's: insertions, deletions and replacements of octets.
 func distance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {
