@@ -1,6 +1,10 @@
 package agent
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+
+	"github.com/shunt-sdn/shunt/agent/attach"
+)
 
 // answers counts how this node's applications answer.
 type answers struct {
@@ -15,5 +19,15 @@ func (a *answers) take(status int) {
 		a.inARow.Add(1)
 	} else if a.inARow.Load() != 0 { // else many processors would share the line
 		a.inARow.Store(0)
+	}
+}
+
+// told counts the answers that an application tells of.
+func (a *answers) told(n attach.Answers) {
+	a.errors.Add(uint64(n.Errors))
+	if n.Others {
+		a.inARow.Store(n.InARow)
+	} else {
+		a.inARow.Add(n.InARow)
 	}
 }

@@ -31,7 +31,7 @@ func (a *agent) makeAttachment(ctx context.Context, app config.Application) (att
 	onReady := func(bool) { a.control.ReportNow() }
 	switch app.Attach {
 	case config.AttachListener:
-		return attach.NewListener(ctx, attach.ListenerConfig{Socket: app.Socket, Router: a, OnReady: onReady, Log: log})
+		return attach.NewListener(ctx, attach.ListenerConfig{Socket: app.Socket, Router: a, Answers: a.answers.told, OnReady: onReady, Log: log})
 	case config.AttachPreload:
 		connect, err := netip.ParseAddrPort(app.Connect)
 		if err != nil {

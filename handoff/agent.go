@@ -20,7 +20,7 @@ func (l *Listener) connect(ctx context.Context) error {
 		return fmt.Errorf("handoff: connect to the agent: %w; is it running, with this application and this socket in its configuration?", err)
 	}
 	agent := c.(*net.UnixConn)
-	for _, f := range []handoffproto.Frame{handoffproto.Hello{PID: uint32(os.Getpid()), Name: l.opt.Name}, handoffproto.Willing{}} {
+	for _, f := range []handoffproto.Frame{handoffproto.Hello{PID: uint32(os.Getpid()), Name: l.opt.Name}, handoffproto.Willing{}, handoffproto.Willing{}} {
 		var frame []byte
 		if frame, err = f.Append(nil); err == nil {
 			_, err = agent.Write(frame) // the first frames fit into the buffer: it does not wait

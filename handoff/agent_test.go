@@ -75,8 +75,10 @@ func (a *agent) accept() *app {
 	if !ok {
 		a.t.Fatalf("the first frame is %T, error %v", f, err)
 	}
-	if f, _, err := r.Receive(c); f != (handoffproto.Willing{}) {
-		a.t.Fatalf("the second frame is %T, error %v", f, err)
+	for range 2 {
+		if f, _, err := r.Receive(c); f != (handoffproto.Willing{}) {
+			a.t.Fatalf("the next frame is %T, error %v", f, err)
+		}
 	}
 	c.SetReadDeadline(time.Time{})
 	return &app{t: a.t, conn: c, hello: hello}

@@ -25,6 +25,7 @@ func (l *Listener) Close() error {
 			l.agent.CloseWrite()
 		}
 		l.mu.Unlock()
+		l.unheeded()
 		if l.opt.Direct != nil {
 			l.closeErr = l.opt.Direct.Close()
 		}

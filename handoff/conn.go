@@ -72,6 +72,9 @@ func (c *Conn) SetDeadline(t time.Time) error {
 // Write writes to the connection.
 func (c *Conn) Write(b []byte) (int, error) {
 	c.answered()
+	if r := c.requests; r != nil && r.fresh.Load() {
+		r.fresh.Store(!c.listener.began(b))
+	}
 	return c.TCPConn.Write(b)
 }
 

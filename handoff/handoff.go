@@ -49,6 +49,7 @@ type Listener struct {
 
 	questions questions // about requests
 	vacancies vacancies
+	answers   answers
 
 	closing   chan struct{} // closed by Close
 	abandoned chan struct{} // closed when nobody came for what was left

@@ -74,6 +74,9 @@ func (l *Listener) take(f handoffproto.Frame, fd int) (net.Conn, error) {
 	case handoffproto.Answer:
 		l.answered(f)
 		return nil, closeUnwanted(fd)
+	case handoffproto.Heed:
+		l.answers.heeded.Store(!l.isClosing())
+		return nil, closeUnwanted(fd)
 	case handoffproto.Refusal:
 		l.log.Error("the agent refuses to work with this program", "reason", f.Reason)
 	default:

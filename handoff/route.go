@@ -215,6 +215,7 @@ func (l *Listener) unanswered() {
 		delete(q.open, n)
 	}
 	l.vacancies.clear()
+	l.unheeded()
 }
 
 // sendPatiently waits while the agent's queue is full, as it is when many

@@ -11,7 +11,8 @@ import (
 
 // Serve is srv.Serve(l) for connections that move: if the policy names another
 // server for a further request on a connection, the connection goes there
-// before the request is read. The server may have a ConnState of its own; it must not serve yet.
+// before the request is read. The agent hears of answers that fail (status 500
+// to 599), for a policy that leaves such servers out. The server may have a ConnState of its own; it must not serve yet.
 func Serve(srv *http.Server, l *Listener) error {
 	own := srv.ConnState
 	srv.ConnState = func(c net.Conn, s http.ConnState) {
@@ -25,8 +26,8 @@ func Serve(srv *http.Server, l *Listener) error {
 
 // ConnState is what Serve installs: a hook for http.Server.ConnState, for a
 // server with several listeners. Connections that are no *Conn do not concern it.
-// Without it no connection moves, because nobody but the server knows when an
-// answer is complete.
+// Without it no connection moves and no answer counts, because nobody but the
+// server knows when an answer is complete.
 func ConnState(c net.Conn, s http.ConnState) {
 	conn, ok := c.(*Conn)
 	if !ok {
@@ -37,8 +38,10 @@ func ConnState(c net.Conn, s http.ConnState) {
 		conn.follow()
 	case r == nil:
 	case s == http.StateIdle:
+		r.fresh.Store(true)
 		r.answerWritten()
 	case s == http.StateHijacked:
+		r.fresh.Store(false)
 		r.transparent.Store(true)
 	}
 }
@@ -51,6 +54,7 @@ func (c *Conn) follow() {
 	}
 	r := &requests{conn: c, raw: raw, place: boundary}
 	r.try = r.attempt
+	r.fresh.Store(true)
 	c.requests = r
 }
 
@@ -70,6 +74,7 @@ type requests struct {
 
 	transparent atomic.Bool // everything is passed on
 	gone        atomic.Bool // the connection moved
+	fresh       atomic.Bool // what is written next begins an answer
 
 	try  func(fd uintptr) bool // is attempt; made once
 	peek peek                  // of attempt

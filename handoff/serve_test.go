@@ -25,6 +25,8 @@ type router struct {
 	app   *app
 	given chan given
 	heads chan string
+
+	answers chan handoffproto.Answers
 }
 
 type given struct {
@@ -43,7 +45,7 @@ func serveRouted(t *testing.T, srv *http.Server, answer func(head string) (node 
 	if srv.ErrorLog == nil {
 		srv.ErrorLog = log.New(io.Discard, "", 0)
 	}
-	r := &router{t: t, app: a.accept(), given: make(chan given, 10), heads: make(chan string, 10_000)}
+	r := &router{t: t, app: a.accept(), given: make(chan given, 10), heads: make(chan string, 10_000), answers: make(chan handoffproto.Answers, 10_000)}
 	var wg sync.WaitGroup
 	wg.Go(func() { Serve(srv, l) })
 	r.app.send(handoffproto.PerRequest{Service: "web", On: true}, -1)
@@ -62,6 +64,8 @@ func serveRouted(t *testing.T, srv *http.Server, answer func(head string) (node 
 				}
 			case handoffproto.Give:
 				r.given <- given{f, fd}
+			case handoffproto.Answers:
+				r.answers <- f
 			}
 		}
 	})

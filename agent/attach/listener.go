@@ -34,7 +34,9 @@ type ListenerConfig struct {
 	// Router, if set, is asked about each request but the first of a connection,
 	// by applications that let connections go.
 	Router Router
-	Log    *slog.Logger // nil means none
+	// Answers, if set, hears how applications answer that tell it.
+	Answers func(Answers)
+	Log     *slog.Logger // nil means none
 }
 
 // Listener is the attachment that passes sockets to processes which use the
@@ -65,6 +67,7 @@ type app struct {
 
 	mu      sync.Mutex
 	willing bool            // to let connections go; guarded by mu
+	heeded  bool            // it was told to say how it answers; guarded by mu
 	told    map[string]bool // by service, what it was told of it last; guarded by mu
 	vacates map[string]bool // the same of idle connections; guarded by mu
 }

@@ -102,9 +102,11 @@ func (l *Listener) converse(a *app, r *handoffproto.Receiver) error {
 			l.take(f, fd)
 			continue
 		case handoffproto.Willing:
-			a.mu.Lock()
-			a.willing, a.told, a.vacates = true, make(map[string]bool), make(map[string]bool)
-			a.mu.Unlock()
+			err = l.willing(a)
+		case handoffproto.Answers:
+			if l.cfg.Answers != nil {
+				l.cfg.Answers(Answers(f))
+			}
 		case handoffproto.Question:
 			l.answer(a, f)
 		default:

@@ -285,3 +285,45 @@ func TestManyRequestsAtOnceAreAllRouted(t *testing.T) {
 		t.Errorf("%d requests were routed, want %d", n, connections)
 	}
 }
+
+func TestApplicationsTellHowTheyAnswer(t *testing.T) {
+	heard := make(chan Answers, 100)
+	l := newListener(t, ListenerConfig{Router: &routes{}, Answers: func(a Answers) { heard <- a }})
+	serving(t, l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/bad" {
+			w.WriteHeader(http.StatusBadGateway)
+		}
+	}))
+	until(t, "the application knows that it is to tell", func() bool {
+		a := (*l.apps.Load())[0]
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		return a.heeded
+	})
+	client, fd, m := session(t, "127.0.0.1")
+	if err := l.Attach(background(), fd, m); err != nil {
+		t.Fatal(err)
+	}
+	in := bufio.NewReader(client)
+	for i, path := range []string{"/", "/bad", "/", "/"} {
+		fmt.Fprintf(client, "GET %s HTTP/1.1\r\nHost: x\r\n\r\n", path)
+		res, err := http.ReadResponse(in, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		switch want := (Answers{Errors: 1, InARow: 1}); i {
+		case 1:
+			if got := wait(t, heard); got != want {
+				t.Errorf("heard %+v, want %+v", got, want)
+			}
+		case 2:
+			if got := wait(t, heard); got != (Answers{Others: true}) {
+				t.Errorf("heard %+v of an answer that does not fail", got)
+			}
+		}
+	}
+	if len(heard) > 0 {
+		t.Errorf("heard %+v of answers that do not fail", <-heard)
+	}
+}

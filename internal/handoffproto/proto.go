@@ -28,6 +28,11 @@
 // without a node. A Session that came idle itself, of kind 9, may get its first
 // request at any time, and the application asks about that one, too.
 //
+// An application that would tell how it answers sends Willing a second time; an
+// agent of before that takes it for the first. One that wants to hear it sends
+// Heed, and gets from then on, at most every 10 ms, an Answers whenever answers
+// with a status of 500 to 599 were given, or the first other one after them.
+//
 // A frame is one record of the socket, integers in network byte order; a
 // question has at most MaxQuestion octets, another frame at most MaxFrame:
 //
@@ -52,6 +57,8 @@
 //	8  give          application  origin, node (text, empty: any); a descriptor
 //	9  idle session  agent        origin; a descriptor
 //	10 vacate        agent        service (text), 0 or 1 (1 octet)
+//	11 heed          agent
+//	12 answers       application  errors, in a row (4 octets each), others: 0 or 1 (1 octet)
 //
 // Octets after the body are an error: what they would mean needs a new version.
 package handoffproto
@@ -95,6 +102,9 @@ const (
 
 	kindIdleSession kind = 9
 	kindVacate      kind = 10
+
+	kindHeed    kind = 11
+	kindAnswers kind = 12
 )
 
 // Frame is one of the frames, by value.

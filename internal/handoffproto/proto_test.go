@@ -44,6 +44,9 @@ var frames = []struct {
 	}, "73686e74 01 09 00 00 04 c0000201 04d2 04 ac1f0001 0050 00"},
 	{"vacate", Vacate{Service: "web", On: true}, "73686e74 01 0a 03 776562 01"},
 	{"vacate no more", Vacate{Service: "web"}, "73686e74 01 0a 03 776562 00"},
+	{"heed", Heed{}, "73686e74 01 0b"},
+	{"answers", Answers{Errors: 258, InARow: 3, Others: true}, "73686e74 01 0c 00000102 00000003 01"},
+	{"answers, errors alone", Answers{Errors: 2, InARow: 2}, "73686e74 01 0c 00000002 00000002 00"},
 	{"give to any", Give{Session: Session{
 		Client: netip.MustParseAddrPort("192.0.2.1:1234"),
 		Local:  netip.MustParseAddrPort("172.31.0.1:80"),
@@ -110,7 +113,8 @@ func TestMalformedFramesAreRefused(t *testing.T) {
 	for name, wire := range map[string]string{
 		"empty":                    "",
 		"other magic":              "73686e75 01 01 00000000 00",
-		"unknown kind":             "73686e74 01 0b",
+		"unknown kind":             "73686e74 01 0d",
+		"others perhaps":           "73686e74 01 0c 00000102 00000003 02",
 		"kind 0":                   "73686e74 01 00",
 		"name not UTF-8":           "73686e74 01 01 00000000 01 ff",
 		"text longer than frame":   "73686e74 01 03 05 6e6f",

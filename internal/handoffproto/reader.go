@@ -37,6 +37,10 @@ func (r *reader) frame(k kind) Frame {
 		return s
 	case kindVacate:
 		return Vacate{Service: r.text(), On: r.bool()}
+	case kindHeed:
+		return Heed{}
+	case kindAnswers:
+		return Answers{Errors: r.uint32(), InARow: r.uint32(), Others: r.bool()}
 	}
 	return nil
 }
