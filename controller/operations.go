@@ -49,7 +49,7 @@ func (c *cluster) Nodes() []*shuntv1.NodeInfo {
 	for _, n := range nodes {
 		m := n.Proto()
 		m.Up = n.Up
-		out = append(out, &shuntv1.NodeInfo{Node: m, Sessions: uint64(c.sessions.On(n.Name)), Report: n.Report})
+		out = append(out, &shuntv1.NodeInfo{Node: m, Sessions: uint64(c.sessions.On(n.Name)), Report: n.Report, Expected: n.Expected})
 	}
 	return out
 }

@@ -108,11 +108,11 @@ func (p policies) moved(server string) uint64 {
 	return n.Report.GetSessionsMoved()
 }
 
-// heeded reports whether every connected dispatcher applies a revision of the
-// policy or a later one.
+// heeded reports whether every dispatcher applies a revision of the policy or a
+// later one, with those that may come back any moment since this controller began.
 func (c *cluster) heeded(revision uint64) bool {
 	for _, n := range c.nodes.List() {
-		if n.Up && n.Has(shuntv1.Role_ROLE_DISPATCHER) && n.Report.GetPolicyVersion() < revision {
+		if n.Usable() && n.Has(shuntv1.Role_ROLE_DISPATCHER) && n.Report.GetPolicyVersion() < revision {
 			return false
 		}
 	}

@@ -33,7 +33,7 @@ func newApplyCommand() *cobra.Command {
 	cmd.Flags().BoolVar(&how.dryRun, "dry-run", false, "only check, and show what would change")
 	cmd.Flags().BoolVar(&how.prune, "prune", false, "delete what is stored and not in the files")
 	cmd.Flags().BoolVar(&how.diff, "diff", false, "show the difference of each resource")
-	cmd.Flags().BoolVar(&how.wait, "wait", false, "wait until every connected dispatcher applies it, up to --timeout")
+	cmd.Flags().BoolVar(&how.wait, "wait", false, "wait until every dispatcher that is connected, or was when the controller last ran, applies it, up to --timeout")
 	cmd.MarkFlagRequired("filename")
 	cmd.MarkFlagFilename("filename", "yaml", "yml")
 	return does(cmd, func(ctx context.Context, c *operator.Client, _ []string) error {
@@ -50,7 +50,7 @@ func newImportCommand() *cobra.Command {
 	how := change{prune: true}
 	cmd.Flags().BoolVar(&how.dryRun, "dry-run", false, "only check, and show what would change")
 	cmd.Flags().BoolVar(&how.diff, "diff", false, "show the difference of each resource")
-	cmd.Flags().BoolVar(&how.wait, "wait", false, "wait until every connected dispatcher applies it, up to --timeout")
+	cmd.Flags().BoolVar(&how.wait, "wait", false, "wait until every dispatcher that is connected, or was when the controller last ran, applies it, up to --timeout")
 	stopped := cmd.Flags().String("stopped", "", "write into the database of a controller that does not run; its configuration `file`")
 	cmd.MarkFlagFilename("stopped", "yaml", "yml")
 	cmd.MarkFlagsMutuallyExclusive("stopped", "wait")
@@ -160,7 +160,8 @@ func printChanges(w io.Writer, r *shuntv1.ApplyResponse, how change) {
 	}
 }
 
-// heeded waits until every connected dispatcher applies the revision.
+// heeded waits until every dispatcher applies the revision that is connected, or
+// was when the controller last ran.
 func heeded(ctx context.Context, c *operator.Client, revision uint64) error {
 	poll := time.NewTicker(50 * time.Millisecond)
 	defer poll.Stop()
@@ -172,6 +173,8 @@ func heeded(ctx context.Context, c *operator.Client, revision uint64) error {
 		var late, refused []string
 		for node, h := range heeds {
 			switch {
+			case h.Away:
+				late = append(late, node+" (not connected since the controller started)")
 			case h.Revision >= revision:
 			case h.Error != "":
 				refused = append(refused, node+": "+h.Error)

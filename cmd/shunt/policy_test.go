@@ -27,7 +27,9 @@ import (
 type cluster struct {
 	t    *testing.T
 	dir  string
+	cfg  config.Config
 	conn *grpc.ClientConn
+	stop func()
 }
 
 func newCluster(t *testing.T) *cluster {
@@ -54,28 +56,39 @@ services:
 	if err != nil {
 		t.Fatal(err)
 	}
+	c := &cluster{t: t, dir: dir, cfg: cfg}
+	t.Cleanup(func() { c.stop() })
+	c.start()
+	return c
+}
+
+// start starts the controller and returns when it answers.
+func (c *cluster) start() {
+	c.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- controller.Run(ctx, cfg, "test", slog.New(slog.DiscardHandler)) }()
-	c := &cluster{t: t, dir: dir}
-	if c.conn, err = grpc.NewClient(cfg.Listen.GRPC, grpc.WithTransportCredentials(insecure.NewCredentials())); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		c.conn.Close()
+	go func() { done <- controller.Run(ctx, c.cfg, "test", slog.New(slog.DiscardHandler)) }()
+	c.stop = sync.OnceFunc(func() {
+		if c.conn != nil {
+			c.conn.Close()
+		}
 		cancel()
 		if err := <-done; err != nil {
-			t.Errorf("controller: %v", err)
+			c.t.Errorf("controller: %v", err)
 		}
 	})
+	var err error
+	if c.conn, err = grpc.NewClient(c.cfg.Listen.GRPC, grpc.WithTransportCredentials(insecure.NewCredentials())); err != nil {
+		c.t.Fatal(err)
+	}
 	poll := time.NewTicker(5 * time.Millisecond)
 	defer poll.Stop()
 	for deadline := time.Now().Add(20 * time.Second); ; <-poll.C {
 		if _, _, status := c.shunt("", "status"); status == 0 {
-			return c
+			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatal("the controller does not answer")
+			c.t.Fatal("the controller does not answer")
 		}
 	}
 }

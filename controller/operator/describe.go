@@ -101,6 +101,10 @@ func (c *Client) describeService(ctx context.Context, name string) (Description,
 	d.add("dispatchers", aligned(func(w io.Writer) {
 		row(w, "DISPATCHER", "APPLIES", "ERROR")
 		for _, n := range slices.Sorted(maps.Keys(heeds)) {
+			if heeds[n].Away {
+				row(w, n, "not known", "not connected since the controller started")
+				continue
+			}
 			row(w, n, fmt.Sprint("revision ", heeds[n].Revision), heeds[n].Error)
 		}
 	}))

@@ -231,8 +231,9 @@ func chosen[T any](list []T, kind string, names []string, name func(T) string) (
 	return out, nil
 }
 
-// Heeds asks which revision of the policy each connected dispatcher applies, and
-// why it does not apply a later one.
+// Heeds asks which revision of the policy each dispatcher applies, and why it does
+// not apply a later one. Asked are those that are connected, and those that were
+// when the controller last ran and may come back any moment.
 func (c *Client) Heeds(ctx context.Context) (map[string]Heeding, error) {
 	r, err := c.api.ListNodes(ctx, &shuntv1.ListNodesRequest{})
 	if err != nil {
@@ -241,8 +242,12 @@ func (c *Client) Heeds(ctx context.Context) (map[string]Heeding, error) {
 	out := make(map[string]Heeding)
 	for _, n := range r.GetNodes() {
 		for _, role := range n.GetNode().GetRoles() {
-			if role == shuntv1.Role_ROLE_DISPATCHER && n.GetNode().GetUp() {
-				out[n.Node.Name] = Heeding{n.GetReport().GetPolicyVersion(), n.GetReport().GetPolicyError()}
+			switch up := n.GetNode().GetUp(); {
+			case role != shuntv1.Role_ROLE_DISPATCHER || !up && !n.GetExpected():
+			case up:
+				out[n.Node.Name] = Heeding{Revision: n.GetReport().GetPolicyVersion(), Error: n.GetReport().GetPolicyError()}
+			default:
+				out[n.Node.Name] = Heeding{Away: true}
 			}
 		}
 	}
@@ -253,6 +258,7 @@ func (c *Client) Heeds(ctx context.Context) (map[string]Heeding, error) {
 type Heeding struct {
 	Revision uint64 // that it applies; 0: none
 	Error    string // why it refuses a later one
+	Away     bool   // it has not connected since the controller started; all else is not known
 }
 
 // Get answers for one kind: service, route, pool or server.

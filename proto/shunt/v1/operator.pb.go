@@ -640,8 +640,10 @@ type NodeInfo struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Node  *Node                  `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
 	// Sessions on it, as the controller counts them.
-	Sessions      uint64  `protobuf:"varint,2,opt,name=sessions,proto3" json:"sessions,omitempty"`
-	Report        *Report `protobuf:"bytes,3,opt,name=report,proto3" json:"report,omitempty"`
+	Sessions uint64  `protobuf:"varint,2,opt,name=sessions,proto3" json:"sessions,omitempty"`
+	Report   *Report `protobuf:"bytes,3,opt,name=report,proto3" json:"report,omitempty"`
+	// It was up when the controller last ran, and has not come back yet.
+	Expected      bool `protobuf:"varint,4,opt,name=expected,proto3" json:"expected,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -695,6 +697,13 @@ func (x *NodeInfo) GetReport() *Report {
 		return x.Report
 	}
 	return nil
+}
+
+func (x *NodeInfo) GetExpected() bool {
+	if x != nil {
+		return x.Expected
+	}
+	return false
 }
 
 type ListFlowsRequest struct {
@@ -916,11 +925,12 @@ const file_shunt_v1_operator_proto_rawDesc = "" +
 	"\bhandoffs\x18\x01 \x03(\v2\x11.shunt.v1.HandoffR\bhandoffs\"\x12\n" +
 	"\x10ListNodesRequest\"=\n" +
 	"\x11ListNodesResponse\x12(\n" +
-	"\x05nodes\x18\x01 \x03(\v2\x12.shunt.v1.NodeInfoR\x05nodes\"t\n" +
+	"\x05nodes\x18\x01 \x03(\v2\x12.shunt.v1.NodeInfoR\x05nodes\"\x90\x01\n" +
 	"\bNodeInfo\x12\"\n" +
 	"\x04node\x18\x01 \x01(\v2\x0e.shunt.v1.NodeR\x04node\x12\x1a\n" +
 	"\bsessions\x18\x02 \x01(\x04R\bsessions\x12(\n" +
-	"\x06report\x18\x03 \x01(\v2\x10.shunt.v1.ReportR\x06report\"\x12\n" +
+	"\x06report\x18\x03 \x01(\v2\x10.shunt.v1.ReportR\x06report\x12\x1a\n" +
+	"\bexpected\x18\x04 \x01(\bR\bexpected\"\x12\n" +
 	"\x10ListFlowsRequest\"=\n" +
 	"\x11ListFlowsResponse\x12(\n" +
 	"\x05flows\x18\x01 \x03(\v2\x12.shunt.v1.FlowInfoR\x05flows\"\xc8\x01\n" +
