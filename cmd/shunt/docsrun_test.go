@@ -16,7 +16,7 @@ import (
 // each with the reason and what is run in its stead.
 var notRun = map[string]string{
 	"docker compose --profile grafana up -d": "Grafana's image cannot be pulled here; deploy/grafana's test follows the files that it is given",
-	"docker compose port grafana 3000":       "as before",
+	"docker compose port grafana 3000":       "as `docker compose --profile grafana up -d`",
 	"make test":                              "it is the run that this test is part of",
 	"make compose-test":                      "`make test` ends with it",
 	"ip link add server1 netns SWITCH type veth peer name data0 address 02:53:48:00:03:01 netns SERVER": "the reader fills in processes; deploy/compose/wire does the same in every run of make compose-test",
