@@ -17,6 +17,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // Places are where commands are run, with the test that does so, as
@@ -86,6 +87,9 @@ const fence = "```"
 
 // blocks returns a text's fenced blocks.
 func blocks(name, text string) (all []Block, err error) {
+	if !utf8.ValidString(text) {
+		return nil, fmt.Errorf("%s: the text is not UTF-8", name)
+	}
 	var open *Block
 	for i, line := range strings.Split(text, "\n") {
 		info, isFence := strings.CutPrefix(strings.TrimSpace(line), fence)

@@ -75,3 +75,29 @@ func TestOutputIsComparedButForNumbersAndSpace(t *testing.T) {
 		}
 	}
 }
+
+func FuzzBlocks(f *testing.F) {
+	f.Add(page)
+	f.Add("```console\nx\n$ y\n```")
+	f.Add("```sh\n\\\n # \n```\n````\n```")
+	f.Fuzz(func(t *testing.T, text string) {
+		all, err := blocks("docs/a.md", text)
+		if err != nil {
+			return
+		}
+		for _, b := range all {
+			b.File()
+			b.Commands()
+			for _, s := range b.Steps() {
+				if missing := s.Missing(strings.Join(s.Output, "\n")); missing != "" && !strings.Contains(text, "…") {
+					t.Errorf("%q is not in itself", missing)
+				}
+			}
+		}
+		for _, s := range (Page{Text: text}).Spans() {
+			if s.Line < 1 || s.Text == "" {
+				t.Errorf("span %+v", s)
+			}
+		}
+	})
+}
