@@ -35,6 +35,7 @@ type channel struct {
 	retry   time.Time
 	backoff time.Duration
 	warned  time.Time // of a forged address
+	open    []*inquiry
 }
 
 const (
@@ -120,7 +121,10 @@ func (c *channel) loop(ctx context.Context) error {
 			if err := c.adopt(ctx); err != nil {
 				return err
 			}
+		case <-c.inquired:
+			c.inquire()
 		case <-tick.C:
+			c.conclude()
 			c.ask()
 			c.releaseHomes()
 			c.bury()

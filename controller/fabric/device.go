@@ -24,6 +24,7 @@ type device struct {
 	sessions *steering.Sessions
 	changed  chan struct{} // capacity 1: the topology changed
 	replaced chan struct{} // capacity 1: Replace was called
+	inquired chan struct{} // capacity 1: there are inquiries
 
 	// targets is where nodes and leases are, as the switch's flows have it.
 	targets atomic.Pointer[targets]
@@ -34,10 +35,12 @@ type device struct {
 	mu       sync.Mutex // guards all below
 	topology *Topology  // nil: not set yet
 	conn     *openflow.Conn
-	end      context.CancelCauseFunc // ends the connection
-	steering string
-	flows    int
-	err      error
+	// inquiries wait for the channel of conn, and are answered when it ends.
+	inquiries []*inquiry
+	end       context.CancelCauseFunc // ends the connection
+	steering  string
+	flows     int
+	err       error
 }
 
 // targets are immutable.
@@ -55,6 +58,7 @@ func newDevice(f *Fabric, s Switch) *device {
 		sessions:   steering.NewSessions(f.cfg.Clock, f.cfg.Linger),
 		changed:    make(chan struct{}, 1),
 		replaced:   make(chan struct{}, 1),
+		inquired:   make(chan struct{}, 1),
 		neighbours: newNeighbours(),
 	}
 	d.targets.Store(&targets{})
@@ -98,10 +102,11 @@ func (d *device) serve(ctx context.Context, conn *openflow.Conn) {
 	d.sessions.Detach()
 
 	d.mu.Lock()
-	defer d.mu.Unlock()
 	if d.conn == conn {
 		d.conn, d.end, d.err = nil, nil, err
 	}
+	d.mu.Unlock()
+	ch.abandonInquiries()
 	d.log.Warn("switch disconnected", "peer", conn.RemoteAddr(), "err", err)
 }
 
