@@ -65,8 +65,13 @@ func TestThePagesOfThePackage(t *testing.T) {
 	}
 	for _, b := range blocks(t, "debian") {
 		begun := time.Now()
-		out := h.run("cd /root\n" + b.Text)
-		t.Logf("%s: %v\n%s", b.At(), time.Since(begun).Round(time.Millisecond), out[max(0, len(out)-512):])
+		for _, s := range b.Steps() {
+			out := h.run("cd /root\n" + s.Script)
+			t.Logf("%s: %v\n%s", b.At(), time.Since(begun).Round(time.Millisecond), out[max(0, len(out)-512):])
+			if missing := s.Missing(out); missing != "" {
+				t.Errorf("%s: %s\nit does not say %q:\n%s", b.At(), s.Script, missing, out)
+			}
+		}
 	}
 	// As docs/preload.md has it.
 	h.eventually("nginx waits for sessions", func() error {

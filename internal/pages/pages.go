@@ -178,8 +178,8 @@ func (b Block) Commands() (all []string) {
 }
 
 // Missing returns the first line that a page shows and that the output lacks,
-// or "". Lines must come in the page's order, others may be between them. Numbers
-// may differ, and so may the width of space; "…" stands for anything.
+// or "". Lines must come in the page's order, others may be between them. Whole
+// numbers may differ, and so may the width of space; "…" stands for anything.
 func (s Step) Missing(output string) string {
 	lines := strings.Split(output, "\n")
 	for _, want := range s.Output {
@@ -193,7 +193,7 @@ func (s Step) Missing(output string) string {
 	return ""
 }
 
-var variable = regexp.MustCompile(`\b[0-9]+\b|\s+|…`)
+var variable = regexp.MustCompile(`[0-9]+(?:\.[0-9]+)+|\b[0-9]+\b|\s+|…`)
 
 // shown is the pattern of a line of output.
 func shown(line string) *regexp.Regexp {
@@ -205,6 +205,8 @@ func shown(line string) *regexp.Regexp {
 		switch part := rest[at[0]:at[1]]; {
 		case part == "…":
 			b.WriteString(".*")
+		case strings.Contains(part, "."):
+			b.WriteString(regexp.QuoteMeta(part))
 		case strings.TrimSpace(part) == "":
 			b.WriteString(`\s+`)
 		default:

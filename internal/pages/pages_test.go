@@ -66,6 +66,8 @@ func TestOutputIsComparedButForNumbersAndSpace(t *testing.T) {
 		{"server2  up  3 sessions", "server1 up 12 sessions", "server2  up  3 sessions"},
 		{"shunt: conflict: pool static has version 9, …", "shunt: conflict: pool static has version 4, read it again", ""},
 		{"a.b", "aXb", "a.b"},
+		{"10.0.0.1 has 7", "10.0.0.1 has 8", ""},
+		{"level 1.3", "level 1.4", "level 1.3"},
 		{"one\ntwo", "two\none", "two"},
 		{"a\na", "a", "a"},
 	} {
