@@ -23,7 +23,7 @@ import (
 // Explain tells where a request would go by the policy and the states of servers
 // that the agents have been told last; see api.Policies. It uses the engine of
 // the dispatchers, which know besides what they alone have seen: whose turn it
-// is, their own ejections, what mode auto has learned.
+// is, and their own ejections. What mode auto has learnt they report.
 func (p policies) Explain(r *shuntv1.ExplainRequest) (*shuntv1.ExplainResponse, error) {
 	v := p.c.view.Load()
 	q, service, err := v.request(r)
@@ -41,10 +41,65 @@ func (p policies) Explain(r *shuntv1.ExplainRequest) (*shuntv1.ExplainResponse, 
 	if x.Choice.Server != "" {
 		out.Server, out.Pool, out.Mode = x.Choice.Server, x.Choice.Pool, shuntv1.DispatchMode(x.Choice.Mode)
 	}
+	if learns(v.policy.Policy, x.Service, x.Route) && out.Server != "" {
+		out.Mode = shuntv1.DispatchMode_DISPATCH_MODE_AUTO
+	}
 	for _, s := range x.Steps {
+		if out.Mode == shuntv1.DispatchMode_DISPATCH_MODE_AUTO && s.Subject == "server "+out.Server && s.Taken {
+			s.Why = "mode auto" // which of the two the dispatchers alone know
+		}
 		out.Steps = append(out.Steps, &shuntv1.ExplainStep{Subject: s.Subject, Taken: s.Taken, Why: s.Why})
 	}
+	if out.Mode == shuntv1.DispatchMode_DISPATCH_MODE_AUTO {
+		out.Steps = append(out.Steps, p.learnt(x.Service, x.Route)...)
+	}
 	return out, nil
+}
+
+// learns tells whether a route's mode is auto.
+func learns(p *shuntv1.Policy, service, route string) bool {
+	for _, s := range p.GetServices() {
+		for _, r := range s.GetRoutes() {
+			if s.Name == service && r.Name == route {
+				return r.Mode == shuntv1.DispatchMode_DISPATCH_MODE_AUTO
+			}
+		}
+	}
+	return false
+}
+
+// learnt is what each dispatcher has learnt of a route in mode auto.
+func (p policies) learnt(service, route string) (steps []*shuntv1.ExplainStep) {
+	for _, n := range p.c.nodes.List() {
+		for _, l := range n.Report.GetLearned() {
+			if l.Service != service || l.Route != route {
+				continue
+			}
+			var sizes []string
+			for _, x := range l.Sizes {
+				verdict := "both are tried"
+				switch x.Cheaper() {
+				case shuntv1.DispatchMode_DISPATCH_MODE_MIGRATE:
+					verdict = "moves"
+				case shuntv1.DispatchMode_DISPATCH_MODE_PROXY:
+					verdict = "copies"
+				}
+				sizes = append(sizes, fmt.Sprintf("%s: %s (move %s, copy %s)", x.Octets(), verdict, cost(x.MoveUs, x.Moved), cost(x.CopyUs, x.Copied)))
+			}
+			steps = append(steps, &shuntv1.ExplainStep{Subject: "learnt by " + n.Name, Taken: true, Why: strings.Join(sizes, "; ")})
+		}
+	}
+	if steps == nil {
+		steps = append(steps, &shuntv1.ExplainStep{Subject: "learnt", Taken: true, Why: "nothing yet: both modes are tried"})
+	}
+	return steps
+}
+
+func cost(us, seen uint32) string {
+	if seen == 0 {
+		return "not seen"
+	}
+	return fmt.Sprintf("%.2f ms", float64(us)/1000)
 }
 
 // request makes the engine's request of an operator's, and finds the service.

@@ -1,8 +1,10 @@
 package policy
 
 import (
+	"maps"
 	"math"
 	"math/bits"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -34,7 +36,8 @@ func ClassOf(q *Request) Class {
 // extension, else all), and what either way has cost by size. Little responses
 // are cheaper to copy, big ones to move away from; where the border is depends
 // on the machines, the network and the way the application is attached, so it
-// is measured. Every sixteenth request, and more while little is known, goes the
+// is measured. The cost is what the dispatcher adds to an answer and spends on it
+// (see package dispatcher). Every sixteenth request, and more while little is known, goes the
 // other way, so that it is found out when the border moves.
 //
 // The zero Learner knows nothing. It is safe for concurrent use.
@@ -72,7 +75,12 @@ type average struct {
 	n    uint32
 }
 
+// take takes in a cost. One that is far from the others counts as four times
+// their mean: it is of something else that held the machine up.
 func (a *average) take(x float64) {
+	if a.n >= enough {
+		x = min(x, 4*a.mean)
+	}
 	a.n = min(a.n+1, 32)
 	a.mean += (x - a.mean) / float64(a.n)
 }
@@ -81,9 +89,8 @@ func (a *average) take(x float64) {
 const enough = 4
 
 // Learn takes in what a request has cost: the octets of its response and the
-// cost of bringing it about, in any unit that is the same for both modes (time of
-// the dispatcher's processor, or time added to the response). mode is Migrate
-// or Proxy.
+// cost of bringing it about, in any unit that is the same for both modes. mode is
+// Migrate or Proxy.
 func (l *Learner) Learn(c Class, mode Mode, octets uint64, cost time.Duration) {
 	if mode != Migrate && mode != Proxy {
 		return
@@ -163,4 +170,47 @@ func (r *Rule) Learn(c Choice, octets uint64, cost time.Duration) {
 	if r.mode == Auto {
 		r.state.learner.Learn(c.Class, c.Mode, octets, cost)
 	}
+}
+
+// Learned is what a route in mode Auto has learnt.
+type Learned struct {
+	Service, Route string
+	Sizes          []LearnedSize // smallest first
+}
+
+// LearnedSize is what either way has cost where responses have less than 1<<Bits
+// octets, and half as many or more.
+type LearnedSize struct {
+	Bits          int
+	Move, Copy    time.Duration // on average; 0 if Moved or Copied is
+	Moved, Copied uint32        // observations that the average is of, at most 32
+}
+
+// Learned lists what is known, in the order of services' names and of routes;
+// routes of which nothing is known are left out.
+func (e *Engine) Learned() (out []Learned) {
+	for _, name := range slices.Sorted(maps.Keys(e.services)) {
+		s := e.services[name]
+		for _, r := range s.rules {
+			if r.mode != Auto {
+				continue
+			}
+			if sizes := r.state.learner.sizes(); len(sizes) > 0 {
+				out = append(out, Learned{name, r.Name, sizes})
+			}
+		}
+	}
+	return out
+}
+
+func (l *Learner) sizes() (out []LearnedSize) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i := range sizes {
+		move, copying := l.cost[0][i], l.cost[Proxy-Migrate][i]
+		if move.n+copying.n > 0 {
+			out = append(out, LearnedSize{i, time.Duration(move.mean), time.Duration(copying.mean), move.n, copying.n})
+		}
+	}
+	return out
 }

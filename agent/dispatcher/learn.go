@@ -1,25 +1,28 @@
 package dispatcher
 
 import (
+	"runtime"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/shunt-sdn/shunt/policy"
 )
 
-// A route in mode auto finds out whether moving a connection pays. What a proxied
-// request has cost is known here when it ends; what a moved one has cost is told
-// by its server, through the controller, after its session's end. The cost is the
-// time from the complete request to the end of the session.
+// A route in mode auto finds out whether moving a connection pays. What either
+// way costs is what this node adds to the answer and what it spends on it:
+//
+//   - of a connection that moves, the time from the complete request until it is
+//     on its server, whatever it then carries;
+//   - of one that is copied, the time until the server is connected, and the time
+//     of a processor that copying its answers takes.
+//
+// How long answers take otherwise, and how long clients keep connections, is the
+// same for both, and no part of it. How big the answers of a moved connection
+// were is told by its server, through the controller, after its end.
 
 // maxLearning bounds the moved sessions whose end is waited for.
 const maxLearning = 4096
-
-// A sample with a long life and little to show for it is one of a connection that
-// was kept open, and says nothing of the request.
-const (
-	idleLife   = 2 * time.Second
-	idleOctets = 1 << 20
-)
 
 type learning struct {
 	rule   *policy.Rule
@@ -49,12 +52,29 @@ func (d *Dispatcher) Ended(id string, octets uint64, lived time.Duration) {
 	delete(d.learning, id)
 	d.mu.Unlock()
 	if ok && lived > 0 {
-		learn(l.rule, l.choice, octets, l.spent+lived)
+		l.rule.Learn(l.choice, octets, l.spent)
 	}
 }
 
-func learn(r *policy.Rule, c policy.Choice, octets uint64, cost time.Duration) {
-	if cost < idleLife || octets >= idleOctets {
-		r.Learn(c, octets, cost)
+// processorTime calls f, which copies answers on the calling goroutine, and
+// returns what time of a processor that took, if it is to be measured.
+func processorTime(measure bool, f func()) time.Duration {
+	if !measure {
+		f()
+		return 0
 	}
+	runtime.LockOSThread() // costs some microseconds for each wait of f
+	defer runtime.UnlockOSThread()
+	before := threadTime()
+	f()
+	return threadTime() - before
+}
+
+// threadTime is the time that the calling thread has had. Source: clock_gettime(2).
+func threadTime() time.Duration {
+	var t unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &t); err != nil {
+		return 0 // no kernel without it runs Shunt
+	}
+	return time.Duration(t.Nano())
 }

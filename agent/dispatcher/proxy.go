@@ -35,7 +35,9 @@ func (s *session) proxy() (migration.Event, bool) {
 		}
 		name := to.Server
 		tried[name] = true
+		dialled := time.Now()
 		backend, err := s.dial(name)
+		connecting := time.Since(dialled)
 		if err != nil {
 			s.d.o.Log.Info("cannot proxy to a server", "server", name, "err", err)
 			s.observe(to, routing.Proxied, err.Error())
@@ -49,14 +51,16 @@ func (s *session) proxy() (migration.Event, bool) {
 		} else {
 			s.observe(to, routing.Proxied, "")
 		}
-		begun, release := time.Now(), s.d.o.Policy.State().Hold(name)
-		stats, err := s.relay(backend, to)
+		learns := to.Mode == policy.Proxy && s.rule.Learns()
+		release := s.d.o.Policy.State().Hold(name)
+		var stats attach.Stats
+		copying := processorTime(learns, func() { stats, err = s.relay(backend, to) })
 		release()
 		if err != nil {
 			s.d.o.Log.Debug("a proxied session ended", "client", s.client, "server", name, "err", err)
 		}
-		if to.Mode == policy.Proxy {
-			learn(s.rule, to, uint64(stats.ToClient), time.Since(begun))
+		if learns {
+			s.rule.Learn(to, uint64(stats.ToClient), connecting+copying)
 		}
 		return migration.Closed, true
 	}

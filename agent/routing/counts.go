@@ -77,6 +77,15 @@ func (t *Table) Report(r *shuntv1.Report) {
 			})
 		}
 	}
+	for _, x := range t.engine.Load().Learned() {
+		m := &shuntv1.LearnedRoute{Service: x.Service, Route: x.Route}
+		for _, y := range x.Sizes {
+			m.Sizes = append(m.Sizes, &shuntv1.LearnedSize{
+				Bits: uint32(y.Bits), MoveUs: uint32(y.Move.Microseconds()), Moved: y.Moved, CopyUs: uint32(y.Copy.Microseconds()), Copied: y.Copied,
+			})
+		}
+		r.Learned = append(r.Learned, m)
+	}
 	c := &t.counts
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -116,22 +116,6 @@ func (c *Client) describeService(ctx context.Context, name string) (Description,
 	return d, nil
 }
 
-func (c *Client) describeRoute(ctx context.Context, name string) (Description, error) {
-	d := Description{Title: "route " + name}
-	r, err := c.Routes(ctx, name)
-	if err != nil {
-		return d, err
-	}
-	for _, x := range r.list {
-		text, err := policyText(x.route)
-		if err != nil {
-			return d, err
-		}
-		d.add(fmt.Sprintf("number %d of service %s", x.position+1, x.service), text)
-	}
-	return d, nil
-}
-
 func (c *Client) describePool(ctx context.Context, name string) (Description, error) {
 	d := Description{Title: "pool " + name}
 	p, err := c.Pools(ctx, name)

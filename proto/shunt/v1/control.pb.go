@@ -191,6 +191,7 @@ type AttachResponse struct {
 	//	*AttachResponse_SteerDone
 	//	*AttachResponse_Release
 	//	*AttachResponse_Snapshot
+	//	*AttachResponse_NodeLost
 	Message       isAttachResponse_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -269,6 +270,15 @@ func (x *AttachResponse) GetSnapshot() *SnapshotQuery {
 	return nil
 }
 
+func (x *AttachResponse) GetNodeLost() *NodeLost {
+	if x != nil {
+		if x, ok := x.Message.(*AttachResponse_NodeLost); ok {
+			return x.NodeLost
+		}
+	}
+	return nil
+}
+
 type isAttachResponse_Message interface {
 	isAttachResponse_Message()
 }
@@ -289,6 +299,10 @@ type AttachResponse_Snapshot struct {
 	Snapshot *SnapshotQuery `protobuf:"bytes,4,opt,name=snapshot,proto3,oneof"`
 }
 
+type AttachResponse_NodeLost struct {
+	NodeLost *NodeLost `protobuf:"bytes,5,opt,name=node_lost,json=nodeLost,proto3,oneof"`
+}
+
 func (*AttachResponse_Config) isAttachResponse_Message() {}
 
 func (*AttachResponse_SteerDone) isAttachResponse_Message() {}
@@ -296,6 +310,8 @@ func (*AttachResponse_SteerDone) isAttachResponse_Message() {}
 func (*AttachResponse_Release) isAttachResponse_Message() {}
 
 func (*AttachResponse_Snapshot) isAttachResponse_Message() {}
+
+func (*AttachResponse_NodeLost) isAttachResponse_Message() {}
 
 // The first message of an agent.
 type Hello struct {
@@ -765,8 +781,11 @@ type Ended struct {
 	Origin string `protobuf:"bytes,3,opt,name=origin,proto3" json:"origin,omitempty"`
 	// Octets that its client has acknowledged since it came here, and how long it
 	// was here, microseconds; both 0 if not known.
-	Octets        uint64 `protobuf:"varint,4,opt,name=octets,proto3" json:"octets,omitempty"`
-	LivedUs       uint64 `protobuf:"varint,5,opt,name=lived_us,json=livedUs,proto3" json:"lived_us,omitempty"`
+	Octets  uint64 `protobuf:"varint,4,opt,name=octets,proto3" json:"octets,omitempty"`
+	LivedUs uint64 `protobuf:"varint,5,opt,name=lived_us,json=livedUs,proto3" json:"lived_us,omitempty"`
+	// It was cut off: no node keeps a record of it, and what its client still sends
+	// is to be answered with a RST, by its home.
+	Aborted       bool `protobuf:"varint,6,opt,name=aborted,proto3" json:"aborted,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -834,6 +853,13 @@ func (x *Ended) GetLivedUs() uint64 {
 		return x.LivedUs
 	}
 	return 0
+}
+
+func (x *Ended) GetAborted() bool {
+	if x != nil {
+		return x.Aborted
+	}
+	return false
 }
 
 type SteerDone struct {
@@ -979,6 +1005,62 @@ func (x *Release) GetLivedUs() uint64 {
 	return 0
 }
 
+// A node is dead: it answers neither here nor to the switches. To the homes:
+// what is diverted to it is lost, of which the controller knows only the
+// sessions that it was told to steer.
+type NodeLost struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Node  string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	// Its data interface's, 6 octets.
+	Mac           []byte `protobuf:"bytes,2,opt,name=mac,proto3" json:"mac,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeLost) Reset() {
+	*x = NodeLost{}
+	mi := &file_shunt_v1_control_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeLost) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeLost) ProtoMessage() {}
+
+func (x *NodeLost) ProtoReflect() protoreflect.Message {
+	mi := &file_shunt_v1_control_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeLost.ProtoReflect.Descriptor instead.
+func (*NodeLost) Descriptor() ([]byte, []int) {
+	return file_shunt_v1_control_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *NodeLost) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *NodeLost) GetMac() []byte {
+	if x != nil {
+		return x.Mac
+	}
+	return nil
+}
+
 // Asks for a Sync that carries the number.
 type SnapshotQuery struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -989,7 +1071,7 @@ type SnapshotQuery struct {
 
 func (x *SnapshotQuery) Reset() {
 	*x = SnapshotQuery{}
-	mi := &file_shunt_v1_control_proto_msgTypes[11]
+	mi := &file_shunt_v1_control_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1001,7 +1083,7 @@ func (x *SnapshotQuery) String() string {
 func (*SnapshotQuery) ProtoMessage() {}
 
 func (x *SnapshotQuery) ProtoReflect() protoreflect.Message {
-	mi := &file_shunt_v1_control_proto_msgTypes[11]
+	mi := &file_shunt_v1_control_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1014,7 +1096,7 @@ func (x *SnapshotQuery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotQuery.ProtoReflect.Descriptor instead.
 func (*SnapshotQuery) Descriptor() ([]byte, []int) {
-	return file_shunt_v1_control_proto_rawDescGZIP(), []int{11}
+	return file_shunt_v1_control_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SnapshotQuery) GetQuery() uint64 {
@@ -1049,16 +1131,19 @@ type Report struct {
 	// Sessions that this node gave to other servers because it drains.
 	SessionsMoved uint64 `protobuf:"varint,17,opt,name=sessions_moved,json=sessionsMoved,proto3" json:"sessions_moved,omitempty"`
 	// Answers of this node's applications with status 500 to 599, and how many of
-	// the latest answers have one. Of sessions that the agent relays.
+	// the latest answers have one. Of sessions that the agent relays, and of
+	// applications that tell it.
 	ServerErrors       uint64 `protobuf:"varint,18,opt,name=server_errors,json=serverErrors,proto3" json:"server_errors,omitempty"`
 	ServerErrorsInARow uint32 `protobuf:"varint,19,opt,name=server_errors_in_a_row,json=serverErrorsInARow,proto3" json:"server_errors_in_a_row,omitempty"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	// What this dispatcher has learnt of routes in mode auto.
+	Learned       []*LearnedRoute `protobuf:"bytes,20,rep,name=learned,proto3" json:"learned,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_shunt_v1_control_proto_msgTypes[12]
+	mi := &file_shunt_v1_control_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1070,7 +1155,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_shunt_v1_control_proto_msgTypes[12]
+	mi := &file_shunt_v1_control_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1083,7 +1168,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_shunt_v1_control_proto_rawDescGZIP(), []int{12}
+	return file_shunt_v1_control_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Report) GetRequestsProxied() uint64 {
@@ -1184,6 +1269,155 @@ func (x *Report) GetServerErrorsInARow() uint32 {
 	return 0
 }
 
+func (x *Report) GetLearned() []*LearnedRoute {
+	if x != nil {
+		return x.Learned
+	}
+	return nil
+}
+
+// What moving connections and copying answers costs on a route, by the size of
+// the answers.
+type LearnedRoute struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Service string                 `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
+	Route   string                 `protobuf:"bytes,2,opt,name=route,proto3" json:"route,omitempty"`
+	// Those of which something is known, smallest first.
+	Sizes         []*LearnedSize `protobuf:"bytes,3,rep,name=sizes,proto3" json:"sizes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LearnedRoute) Reset() {
+	*x = LearnedRoute{}
+	mi := &file_shunt_v1_control_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LearnedRoute) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LearnedRoute) ProtoMessage() {}
+
+func (x *LearnedRoute) ProtoReflect() protoreflect.Message {
+	mi := &file_shunt_v1_control_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LearnedRoute.ProtoReflect.Descriptor instead.
+func (*LearnedRoute) Descriptor() ([]byte, []int) {
+	return file_shunt_v1_control_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *LearnedRoute) GetService() string {
+	if x != nil {
+		return x.Service
+	}
+	return ""
+}
+
+func (x *LearnedRoute) GetRoute() string {
+	if x != nil {
+		return x.Route
+	}
+	return ""
+}
+
+func (x *LearnedRoute) GetSizes() []*LearnedSize {
+	if x != nil {
+		return x.Sizes
+	}
+	return nil
+}
+
+// Answers of less than 2^bits octets, and of half as many or more.
+type LearnedSize struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Bits  uint32                 `protobuf:"varint,1,opt,name=bits,proto3" json:"bits,omitempty"`
+	// What either way has cost on average, and of how many answers that is known,
+	// at most 32.
+	MoveUs        uint32 `protobuf:"varint,2,opt,name=move_us,json=moveUs,proto3" json:"move_us,omitempty"`
+	Moved         uint32 `protobuf:"varint,3,opt,name=moved,proto3" json:"moved,omitempty"`
+	CopyUs        uint32 `protobuf:"varint,4,opt,name=copy_us,json=copyUs,proto3" json:"copy_us,omitempty"`
+	Copied        uint32 `protobuf:"varint,5,opt,name=copied,proto3" json:"copied,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LearnedSize) Reset() {
+	*x = LearnedSize{}
+	mi := &file_shunt_v1_control_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LearnedSize) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LearnedSize) ProtoMessage() {}
+
+func (x *LearnedSize) ProtoReflect() protoreflect.Message {
+	mi := &file_shunt_v1_control_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LearnedSize.ProtoReflect.Descriptor instead.
+func (*LearnedSize) Descriptor() ([]byte, []int) {
+	return file_shunt_v1_control_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *LearnedSize) GetBits() uint32 {
+	if x != nil {
+		return x.Bits
+	}
+	return 0
+}
+
+func (x *LearnedSize) GetMoveUs() uint32 {
+	if x != nil {
+		return x.MoveUs
+	}
+	return 0
+}
+
+func (x *LearnedSize) GetMoved() uint32 {
+	if x != nil {
+		return x.Moved
+	}
+	return 0
+}
+
+func (x *LearnedSize) GetCopyUs() uint32 {
+	if x != nil {
+		return x.CopyUs
+	}
+	return 0
+}
+
+func (x *LearnedSize) GetCopied() uint32 {
+	if x != nil {
+		return x.Copied
+	}
+	return 0
+}
+
 // What became of the requests that matched a route.
 type RouteCount struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
@@ -1201,7 +1435,7 @@ type RouteCount struct {
 
 func (x *RouteCount) Reset() {
 	*x = RouteCount{}
-	mi := &file_shunt_v1_control_proto_msgTypes[13]
+	mi := &file_shunt_v1_control_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1213,7 +1447,7 @@ func (x *RouteCount) String() string {
 func (*RouteCount) ProtoMessage() {}
 
 func (x *RouteCount) ProtoReflect() protoreflect.Message {
-	mi := &file_shunt_v1_control_proto_msgTypes[13]
+	mi := &file_shunt_v1_control_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1226,7 +1460,7 @@ func (x *RouteCount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RouteCount.ProtoReflect.Descriptor instead.
 func (*RouteCount) Descriptor() ([]byte, []int) {
-	return file_shunt_v1_control_proto_rawDescGZIP(), []int{13}
+	return file_shunt_v1_control_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *RouteCount) GetService() string {
@@ -1278,7 +1512,7 @@ type ServerCount struct {
 
 func (x *ServerCount) Reset() {
 	*x = ServerCount{}
-	mi := &file_shunt_v1_control_proto_msgTypes[14]
+	mi := &file_shunt_v1_control_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1290,7 +1524,7 @@ func (x *ServerCount) String() string {
 func (*ServerCount) ProtoMessage() {}
 
 func (x *ServerCount) ProtoReflect() protoreflect.Message {
-	mi := &file_shunt_v1_control_proto_msgTypes[14]
+	mi := &file_shunt_v1_control_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1303,7 +1537,7 @@ func (x *ServerCount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServerCount.ProtoReflect.Descriptor instead.
 func (*ServerCount) Descriptor() ([]byte, []int) {
-	return file_shunt_v1_control_proto_rawDescGZIP(), []int{14}
+	return file_shunt_v1_control_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ServerCount) GetServer() string {
@@ -1344,7 +1578,7 @@ type NodeConfig struct {
 
 func (x *NodeConfig) Reset() {
 	*x = NodeConfig{}
-	mi := &file_shunt_v1_control_proto_msgTypes[15]
+	mi := &file_shunt_v1_control_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1356,7 +1590,7 @@ func (x *NodeConfig) String() string {
 func (*NodeConfig) ProtoMessage() {}
 
 func (x *NodeConfig) ProtoReflect() protoreflect.Message {
-	mi := &file_shunt_v1_control_proto_msgTypes[15]
+	mi := &file_shunt_v1_control_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1369,7 +1603,7 @@ func (x *NodeConfig) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeConfig.ProtoReflect.Descriptor instead.
 func (*NodeConfig) Descriptor() ([]byte, []int) {
-	return file_shunt_v1_control_proto_rawDescGZIP(), []int{15}
+	return file_shunt_v1_control_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *NodeConfig) GetVersion() uint64 {
@@ -1423,7 +1657,7 @@ type Node struct {
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_shunt_v1_control_proto_msgTypes[16]
+	mi := &file_shunt_v1_control_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1435,7 +1669,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_shunt_v1_control_proto_msgTypes[16]
+	mi := &file_shunt_v1_control_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1448,7 +1682,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_shunt_v1_control_proto_rawDescGZIP(), []int{16}
+	return file_shunt_v1_control_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Node) GetName() string {
@@ -1523,7 +1757,7 @@ type Service struct {
 
 func (x *Service) Reset() {
 	*x = Service{}
-	mi := &file_shunt_v1_control_proto_msgTypes[17]
+	mi := &file_shunt_v1_control_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1535,7 +1769,7 @@ func (x *Service) String() string {
 func (*Service) ProtoMessage() {}
 
 func (x *Service) ProtoReflect() protoreflect.Message {
-	mi := &file_shunt_v1_control_proto_msgTypes[17]
+	mi := &file_shunt_v1_control_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1548,7 +1782,7 @@ func (x *Service) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Service.ProtoReflect.Descriptor instead.
 func (*Service) Descriptor() ([]byte, []int) {
-	return file_shunt_v1_control_proto_rawDescGZIP(), []int{17}
+	return file_shunt_v1_control_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Service) GetName() string {
@@ -1621,7 +1855,7 @@ type Lease struct {
 
 func (x *Lease) Reset() {
 	*x = Lease{}
-	mi := &file_shunt_v1_control_proto_msgTypes[18]
+	mi := &file_shunt_v1_control_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1633,7 +1867,7 @@ func (x *Lease) String() string {
 func (*Lease) ProtoMessage() {}
 
 func (x *Lease) ProtoReflect() protoreflect.Message {
-	mi := &file_shunt_v1_control_proto_msgTypes[18]
+	mi := &file_shunt_v1_control_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1646,7 +1880,7 @@ func (x *Lease) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Lease.ProtoReflect.Descriptor instead.
 func (*Lease) Descriptor() ([]byte, []int) {
-	return file_shunt_v1_control_proto_rawDescGZIP(), []int{18}
+	return file_shunt_v1_control_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Lease) GetDispatcher() string {
@@ -1683,13 +1917,14 @@ const file_shunt_v1_control_proto_rawDesc = "" +
 	"\x05ended\x18\x05 \x01(\v2\x0f.shunt.v1.EndedH\x00R\x05ended\x12-\n" +
 	"\ahandoff\x18\x06 \x01(\v2\x11.shunt.v1.HandoffH\x00R\ahandoff\x12*\n" +
 	"\x06report\x18\a \x01(\v2\x10.shunt.v1.ReportH\x00R\x06reportB\t\n" +
-	"\amessage\"\xe7\x01\n" +
+	"\amessage\"\x9a\x02\n" +
 	"\x0eAttachResponse\x12.\n" +
 	"\x06config\x18\x01 \x01(\v2\x14.shunt.v1.NodeConfigH\x00R\x06config\x124\n" +
 	"\n" +
 	"steer_done\x18\x02 \x01(\v2\x13.shunt.v1.SteerDoneH\x00R\tsteerDone\x12-\n" +
 	"\arelease\x18\x03 \x01(\v2\x11.shunt.v1.ReleaseH\x00R\arelease\x125\n" +
-	"\bsnapshot\x18\x04 \x01(\v2\x17.shunt.v1.SnapshotQueryH\x00R\bsnapshotB\t\n" +
+	"\bsnapshot\x18\x04 \x01(\v2\x17.shunt.v1.SnapshotQueryH\x00R\bsnapshot\x121\n" +
+	"\tnode_lost\x18\x05 \x01(\v2\x12.shunt.v1.NodeLostH\x00R\bnodeLostB\t\n" +
 	"\amessage\"\x8f\x02\n" +
 	"\x05Hello\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12$\n" +
@@ -1726,13 +1961,14 @@ const file_shunt_v1_control_proto_rawDesc = "" +
 	"\vtraceparent\x18\x14 \x01(\tR\vtraceparent\"F\n" +
 	"\aUnsteer\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12+\n" +
-	"\asession\x18\x02 \x01(\v2\x11.shunt.v1.SessionR\asession\"\x8f\x01\n" +
+	"\asession\x18\x02 \x01(\v2\x11.shunt.v1.SessionR\asession\"\xa9\x01\n" +
 	"\x05Ended\x12+\n" +
 	"\asession\x18\x01 \x01(\v2\x11.shunt.v1.SessionR\asession\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x16\n" +
 	"\x06origin\x18\x03 \x01(\tR\x06origin\x12\x16\n" +
 	"\x06octets\x18\x04 \x01(\x04R\x06octets\x12\x19\n" +
-	"\blived_us\x18\x05 \x01(\x04R\alivedUs\"1\n" +
+	"\blived_us\x18\x05 \x01(\x04R\alivedUs\x12\x18\n" +
+	"\aaborted\x18\x06 \x01(\bR\aaborted\"1\n" +
 	"\tSteerDone\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05error\x18\x02 \x01(\tR\x05error\"\xa3\x01\n" +
@@ -1742,9 +1978,12 @@ const file_shunt_v1_control_proto_rawDesc = "" +
 	"\x05owner\x18\x03 \x01(\x04R\x05owner\x12\x12\n" +
 	"\x04lost\x18\x04 \x01(\bR\x04lost\x12\x16\n" +
 	"\x06octets\x18\x05 \x01(\x04R\x06octets\x12\x19\n" +
-	"\blived_us\x18\x06 \x01(\x04R\alivedUs\"%\n" +
+	"\blived_us\x18\x06 \x01(\x04R\alivedUs\"0\n" +
+	"\bNodeLost\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x10\n" +
+	"\x03mac\x18\x02 \x01(\fR\x03mac\"%\n" +
 	"\rSnapshotQuery\x12\x14\n" +
-	"\x05query\x18\x01 \x01(\x04R\x05query\"\xa7\x05\n" +
+	"\x05query\x18\x01 \x01(\x04R\x05query\"\xd9\x05\n" +
 	"\x06Report\x12)\n" +
 	"\x10requests_proxied\x18\x01 \x01(\x04R\x0frequestsProxied\x12)\n" +
 	"\x10requests_refused\x18\x02 \x01(\x04R\x0frequestsRefused\x129\n" +
@@ -1760,11 +1999,22 @@ const file_shunt_v1_control_proto_rawDesc = "" +
 	"\aservers\x18\x10 \x03(\v2\x15.shunt.v1.ServerCountR\aservers\x12%\n" +
 	"\x0esessions_moved\x18\x11 \x01(\x04R\rsessionsMoved\x12#\n" +
 	"\rserver_errors\x18\x12 \x01(\x04R\fserverErrors\x122\n" +
-	"\x16server_errors_in_a_row\x18\x13 \x01(\rR\x12serverErrorsInARow\x1a8\n" +
+	"\x16server_errors_in_a_row\x18\x13 \x01(\rR\x12serverErrorsInARow\x120\n" +
+	"\alearned\x18\x14 \x03(\v2\x16.shunt.v1.LearnedRouteR\alearned\x1a8\n" +
 	"\n" +
 	"GuardEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\x8e\x01\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"k\n" +
+	"\fLearnedRoute\x12\x18\n" +
+	"\aservice\x18\x01 \x01(\tR\aservice\x12\x14\n" +
+	"\x05route\x18\x02 \x01(\tR\x05route\x12+\n" +
+	"\x05sizes\x18\x03 \x03(\v2\x15.shunt.v1.LearnedSizeR\x05sizes\"\x81\x01\n" +
+	"\vLearnedSize\x12\x12\n" +
+	"\x04bits\x18\x01 \x01(\rR\x04bits\x12\x17\n" +
+	"\amove_us\x18\x02 \x01(\rR\x06moveUs\x12\x14\n" +
+	"\x05moved\x18\x03 \x01(\rR\x05moved\x12\x17\n" +
+	"\acopy_us\x18\x04 \x01(\rR\x06copyUs\x12\x16\n" +
+	"\x06copied\x18\x05 \x01(\rR\x06copied\"\x8e\x01\n" +
 	"\n" +
 	"RouteCount\x12\x18\n" +
 	"\aservice\x18\x01 \x01(\tR\aservice\x12\x14\n" +
@@ -1821,7 +2071,7 @@ func file_shunt_v1_control_proto_rawDescGZIP() []byte {
 	return file_shunt_v1_control_proto_rawDescData
 }
 
-var file_shunt_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_shunt_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_shunt_v1_control_proto_goTypes = []any{
 	(*AttachRequest)(nil),  // 0: shunt.v1.AttachRequest
 	(*AttachResponse)(nil), // 1: shunt.v1.AttachResponse
@@ -1834,22 +2084,25 @@ var file_shunt_v1_control_proto_goTypes = []any{
 	(*Ended)(nil),          // 8: shunt.v1.Ended
 	(*SteerDone)(nil),      // 9: shunt.v1.SteerDone
 	(*Release)(nil),        // 10: shunt.v1.Release
-	(*SnapshotQuery)(nil),  // 11: shunt.v1.SnapshotQuery
-	(*Report)(nil),         // 12: shunt.v1.Report
-	(*RouteCount)(nil),     // 13: shunt.v1.RouteCount
-	(*ServerCount)(nil),    // 14: shunt.v1.ServerCount
-	(*NodeConfig)(nil),     // 15: shunt.v1.NodeConfig
-	(*Node)(nil),           // 16: shunt.v1.Node
-	(*Service)(nil),        // 17: shunt.v1.Service
-	(*Lease)(nil),          // 18: shunt.v1.Lease
-	nil,                    // 19: shunt.v1.Report.GuardEntry
-	(*Handoff)(nil),        // 20: shunt.v1.Handoff
-	(Role)(0),              // 21: shunt.v1.Role
-	(*Endpoint)(nil),       // 22: shunt.v1.Endpoint
-	(*Session)(nil),        // 23: shunt.v1.Session
-	(Path)(0),              // 24: shunt.v1.Path
-	(*ServerState)(nil),    // 25: shunt.v1.ServerState
-	(*PolicySnapshot)(nil), // 26: shunt.v1.PolicySnapshot
+	(*NodeLost)(nil),       // 11: shunt.v1.NodeLost
+	(*SnapshotQuery)(nil),  // 12: shunt.v1.SnapshotQuery
+	(*Report)(nil),         // 13: shunt.v1.Report
+	(*LearnedRoute)(nil),   // 14: shunt.v1.LearnedRoute
+	(*LearnedSize)(nil),    // 15: shunt.v1.LearnedSize
+	(*RouteCount)(nil),     // 16: shunt.v1.RouteCount
+	(*ServerCount)(nil),    // 17: shunt.v1.ServerCount
+	(*NodeConfig)(nil),     // 18: shunt.v1.NodeConfig
+	(*Node)(nil),           // 19: shunt.v1.Node
+	(*Service)(nil),        // 20: shunt.v1.Service
+	(*Lease)(nil),          // 21: shunt.v1.Lease
+	nil,                    // 22: shunt.v1.Report.GuardEntry
+	(*Handoff)(nil),        // 23: shunt.v1.Handoff
+	(Role)(0),              // 24: shunt.v1.Role
+	(*Endpoint)(nil),       // 25: shunt.v1.Endpoint
+	(*Session)(nil),        // 26: shunt.v1.Session
+	(Path)(0),              // 27: shunt.v1.Path
+	(*ServerState)(nil),    // 28: shunt.v1.ServerState
+	(*PolicySnapshot)(nil), // 29: shunt.v1.PolicySnapshot
 }
 var file_shunt_v1_control_proto_depIdxs = []int32{
 	2,  // 0: shunt.v1.AttachRequest.hello:type_name -> shunt.v1.Hello
@@ -1857,44 +2110,47 @@ var file_shunt_v1_control_proto_depIdxs = []int32{
 	6,  // 2: shunt.v1.AttachRequest.steer:type_name -> shunt.v1.Steer
 	7,  // 3: shunt.v1.AttachRequest.unsteer:type_name -> shunt.v1.Unsteer
 	8,  // 4: shunt.v1.AttachRequest.ended:type_name -> shunt.v1.Ended
-	20, // 5: shunt.v1.AttachRequest.handoff:type_name -> shunt.v1.Handoff
-	12, // 6: shunt.v1.AttachRequest.report:type_name -> shunt.v1.Report
-	15, // 7: shunt.v1.AttachResponse.config:type_name -> shunt.v1.NodeConfig
+	23, // 5: shunt.v1.AttachRequest.handoff:type_name -> shunt.v1.Handoff
+	13, // 6: shunt.v1.AttachRequest.report:type_name -> shunt.v1.Report
+	18, // 7: shunt.v1.AttachResponse.config:type_name -> shunt.v1.NodeConfig
 	9,  // 8: shunt.v1.AttachResponse.steer_done:type_name -> shunt.v1.SteerDone
 	10, // 9: shunt.v1.AttachResponse.release:type_name -> shunt.v1.Release
-	11, // 10: shunt.v1.AttachResponse.snapshot:type_name -> shunt.v1.SnapshotQuery
-	21, // 11: shunt.v1.Hello.roles:type_name -> shunt.v1.Role
-	3,  // 12: shunt.v1.Hello.applications:type_name -> shunt.v1.Application
-	22, // 13: shunt.v1.Application.direct:type_name -> shunt.v1.Endpoint
-	5,  // 14: shunt.v1.Sync.sessions:type_name -> shunt.v1.HeldSession
-	23, // 15: shunt.v1.HeldSession.session:type_name -> shunt.v1.Session
-	24, // 16: shunt.v1.HeldSession.path:type_name -> shunt.v1.Path
-	23, // 17: shunt.v1.Steer.session:type_name -> shunt.v1.Session
-	23, // 18: shunt.v1.Unsteer.session:type_name -> shunt.v1.Session
-	23, // 19: shunt.v1.Ended.session:type_name -> shunt.v1.Session
-	23, // 20: shunt.v1.Release.session:type_name -> shunt.v1.Session
-	3,  // 21: shunt.v1.Report.applications:type_name -> shunt.v1.Application
-	19, // 22: shunt.v1.Report.guard:type_name -> shunt.v1.Report.GuardEntry
-	25, // 23: shunt.v1.Report.checks:type_name -> shunt.v1.ServerState
-	25, // 24: shunt.v1.Report.ejections:type_name -> shunt.v1.ServerState
-	13, // 25: shunt.v1.Report.routes:type_name -> shunt.v1.RouteCount
-	14, // 26: shunt.v1.Report.servers:type_name -> shunt.v1.ServerCount
-	16, // 27: shunt.v1.NodeConfig.nodes:type_name -> shunt.v1.Node
-	17, // 28: shunt.v1.NodeConfig.services:type_name -> shunt.v1.Service
-	26, // 29: shunt.v1.NodeConfig.policy:type_name -> shunt.v1.PolicySnapshot
-	21, // 30: shunt.v1.Node.roles:type_name -> shunt.v1.Role
-	3,  // 31: shunt.v1.Node.applications:type_name -> shunt.v1.Application
-	22, // 32: shunt.v1.Service.vips:type_name -> shunt.v1.Endpoint
-	18, // 33: shunt.v1.Service.leases:type_name -> shunt.v1.Lease
-	22, // 34: shunt.v1.Lease.local:type_name -> shunt.v1.Endpoint
-	22, // 35: shunt.v1.Lease.vip:type_name -> shunt.v1.Endpoint
-	0,  // 36: shunt.v1.ControlService.Attach:input_type -> shunt.v1.AttachRequest
-	1,  // 37: shunt.v1.ControlService.Attach:output_type -> shunt.v1.AttachResponse
-	37, // [37:38] is the sub-list for method output_type
-	36, // [36:37] is the sub-list for method input_type
-	36, // [36:36] is the sub-list for extension type_name
-	36, // [36:36] is the sub-list for extension extendee
-	0,  // [0:36] is the sub-list for field type_name
+	12, // 10: shunt.v1.AttachResponse.snapshot:type_name -> shunt.v1.SnapshotQuery
+	11, // 11: shunt.v1.AttachResponse.node_lost:type_name -> shunt.v1.NodeLost
+	24, // 12: shunt.v1.Hello.roles:type_name -> shunt.v1.Role
+	3,  // 13: shunt.v1.Hello.applications:type_name -> shunt.v1.Application
+	25, // 14: shunt.v1.Application.direct:type_name -> shunt.v1.Endpoint
+	5,  // 15: shunt.v1.Sync.sessions:type_name -> shunt.v1.HeldSession
+	26, // 16: shunt.v1.HeldSession.session:type_name -> shunt.v1.Session
+	27, // 17: shunt.v1.HeldSession.path:type_name -> shunt.v1.Path
+	26, // 18: shunt.v1.Steer.session:type_name -> shunt.v1.Session
+	26, // 19: shunt.v1.Unsteer.session:type_name -> shunt.v1.Session
+	26, // 20: shunt.v1.Ended.session:type_name -> shunt.v1.Session
+	26, // 21: shunt.v1.Release.session:type_name -> shunt.v1.Session
+	3,  // 22: shunt.v1.Report.applications:type_name -> shunt.v1.Application
+	22, // 23: shunt.v1.Report.guard:type_name -> shunt.v1.Report.GuardEntry
+	28, // 24: shunt.v1.Report.checks:type_name -> shunt.v1.ServerState
+	28, // 25: shunt.v1.Report.ejections:type_name -> shunt.v1.ServerState
+	16, // 26: shunt.v1.Report.routes:type_name -> shunt.v1.RouteCount
+	17, // 27: shunt.v1.Report.servers:type_name -> shunt.v1.ServerCount
+	14, // 28: shunt.v1.Report.learned:type_name -> shunt.v1.LearnedRoute
+	15, // 29: shunt.v1.LearnedRoute.sizes:type_name -> shunt.v1.LearnedSize
+	19, // 30: shunt.v1.NodeConfig.nodes:type_name -> shunt.v1.Node
+	20, // 31: shunt.v1.NodeConfig.services:type_name -> shunt.v1.Service
+	29, // 32: shunt.v1.NodeConfig.policy:type_name -> shunt.v1.PolicySnapshot
+	24, // 33: shunt.v1.Node.roles:type_name -> shunt.v1.Role
+	3,  // 34: shunt.v1.Node.applications:type_name -> shunt.v1.Application
+	25, // 35: shunt.v1.Service.vips:type_name -> shunt.v1.Endpoint
+	21, // 36: shunt.v1.Service.leases:type_name -> shunt.v1.Lease
+	25, // 37: shunt.v1.Lease.local:type_name -> shunt.v1.Endpoint
+	25, // 38: shunt.v1.Lease.vip:type_name -> shunt.v1.Endpoint
+	0,  // 39: shunt.v1.ControlService.Attach:input_type -> shunt.v1.AttachRequest
+	1,  // 40: shunt.v1.ControlService.Attach:output_type -> shunt.v1.AttachResponse
+	40, // [40:41] is the sub-list for method output_type
+	39, // [39:40] is the sub-list for method input_type
+	39, // [39:39] is the sub-list for extension type_name
+	39, // [39:39] is the sub-list for extension extendee
+	0,  // [0:39] is the sub-list for field type_name
 }
 
 func init() { file_shunt_v1_control_proto_init() }
@@ -1918,6 +2174,7 @@ func file_shunt_v1_control_proto_init() {
 		(*AttachResponse_SteerDone)(nil),
 		(*AttachResponse_Release)(nil),
 		(*AttachResponse_Snapshot)(nil),
+		(*AttachResponse_NodeLost)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1925,7 +2182,7 @@ func file_shunt_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_shunt_v1_control_proto_rawDesc), len(file_shunt_v1_control_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   20,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
