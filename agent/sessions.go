@@ -61,7 +61,7 @@ func holds(s sockdiag.Socket) bool {
 // socketEvent handles the kernel's announcements.
 func (a *agent) socketEvent(e sockdiag.Event) {
 	if !e.Overrun {
-		a.server.SocketGone(e.Cookie, e.Counts.Acked)
+		a.server.SocketGone(e.Cookie, e.Counts.Acked, e.Aborted())
 		return
 	}
 	a.log.Warn("the kernel dropped announcements of ended sockets; listing them instead")

@@ -77,6 +77,7 @@ type held struct {
 	steer  *time.Timer // until it is steered; nil: somebody else does it, or did
 	moving bool        // it is being handed on: see Depart
 	gone   bool        // while moving: its socket is destroyed
+	cutOff bool        // and was cut off
 }
 
 // New returns a server without sessions.
@@ -278,13 +279,16 @@ func vip(m *shuntv1.Import) netip.AddrPort {
 
 // SocketGone handles the kernel's word that a socket was destroyed. It is known
 // by its cookie: one that was reset has lost its remote end by then.
-// acked is what its client had acknowledged, octets; 0: not known.
-func (s *Server) SocketGone(cookie, acked uint64) {
+// acked is what its client had acknowledged, octets; 0: not known. aborted: the
+// connection was cut off.
+func (s *Server) SocketGone(cookie, acked uint64, aborted bool) {
 	s.mu.Lock()
 	key, ok := s.byCookie[cookie]
 	var h *held
 	if ok {
-		if h = s.sessions[key]; h.moving {
+		h = s.sessions[key]
+		h.cutOff = aborted
+		if h.moving {
 			h.gone, ok = true, false
 		} else {
 			s.remove(key)
@@ -321,7 +325,7 @@ func (s *Server) remove(key session) {
 }
 
 func ended(key session, h *held) *shuntv1.Ended {
-	return &shuntv1.Ended{Id: h.id, Origin: h.origin, Session: shuntv1.SessionOf(key.client, key.local)}
+	return &shuntv1.Ended{Id: h.id, Origin: h.origin, Session: shuntv1.SessionOf(key.client, key.local), Aborted: h.cutOff}
 }
 
 // Ends are the two ends of a session's socket.

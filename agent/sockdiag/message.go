@@ -65,6 +65,13 @@ func parse(b []byte) (Socket, error) {
 	}, nil
 }
 
+// queues are the lengths of a socket's queues in the same message, octets: what was
+// received and not read, and what was written and not acknowledged.
+// Source: tcp_diag_get_info in the kernel's net/ipv4/tcp_diag.c.
+func queues(b []byte) (unread, unacked uint32) {
+	return binary.NativeEndian.Uint32(b[56:]), binary.NativeEndian.Uint32(b[60:])
+}
+
 // request encodes a struct inet_diag_req_v2 for TCP.
 func request(family uint8, states uint32, local, remote netip.AddrPort, cookie uint64) []byte {
 	b := make([]byte, requestLen)

@@ -29,10 +29,22 @@ type Event struct {
 	Cookie        uint64 // Socket.Cookie
 	Counts        Counts // zero if the kernel does not say
 
+	// Unread are octets that had come and that no process read, Unacked those
+	// that had not been acknowledged; a FIN counts as one.
+	Unread, Unacked uint32
+
 	// Overrun: events were lost, because they came faster than they were
 	// taken. All other fields are zero. List again.
 	Overrun bool
 }
+
+// Aborted tells whether the connection was cut off: one end sent the other a RST,
+// or gave up on it. The kernel keeps no record of such a connection, and what comes
+// late is answered with a RST. It also keeps none of one that the other end closed
+// first; that does not count.
+//
+// A single octet that was not read is not told from a FIN, which need not be.
+func (e Event) Aborted() bool { return e.Unread > 1 || e.Unacked > 0 || e.Remote.Port() == 0 }
 
 // Watcher receives the ends of TCP sockets.
 type Watcher struct{ conn *netlink.Conn }
@@ -103,6 +115,7 @@ func (w *Watcher) Run(ctx context.Context, holds func(netip.Addr) bool, f func(E
 			}
 			if holds(s.Local.Addr()) {
 				e := Event{Local: s.Local, Remote: s.Remote, State: s.State, Cookie: s.Cookie}
+				e.Unread, e.Unacked = queues(m.Data)
 				if counts, _, err := parseCounts(m.Data); err == nil {
 					e.Counts = counts
 				}
