@@ -123,6 +123,7 @@ func (a *agent) Ended(m *shuntv1.Ended, e api.Ends) {
 	defer a.c.mu.Unlock()
 	s.Node, s.ID, s.Origin = a.name, m.Id, m.Origin
 	s.Octets, s.Lived = m.Octets, time.Duration(m.LivedUs)*time.Microsecond
+	s.Aborted = m.Aborted
 	a.c.perform(a.c.sessions.Ended(time.Now(), s), nil)
 }
 

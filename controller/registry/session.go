@@ -30,6 +30,8 @@ type Session struct {
 	// Octets and Lived are what its last node says of it at its end.
 	Octets uint64
 	Lived  time.Duration
+	// Aborted: at its end it was cut off.
+	Aborted bool
 }
 
 // Key returns the session's key.

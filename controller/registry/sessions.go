@@ -35,8 +35,9 @@ type Sessions struct {
 
 type entry struct {
 	Session
-	since  time.Time // of the steering
-	ending bool
+	since    time.Time // of the steering
+	ending   bool
+	released bool // its home has forgotten the diversion
 }
 
 // holder is a node that is away or has sessions.
@@ -148,12 +149,17 @@ func (t *Sessions) Unsteer(s Session) []Effect {
 // the id is empty if the agent was restarted since. For a session that is
 // elsewhere by now it means nothing. One that was never steered, because it was
 // over so soon, leaves a diversion at its home.
+//
+// The diversion of one that was cut off goes at once: nobody has to see its last
+// packets, and its home's kernel is to answer them with a RST. That the kernel of
+// s.Node has sent one already may not be enough: it can be lost, or overtake octets
+// and then be answered by an ACK (RFC 5961).
 func (t *Sessions) Ended(now time.Time, s Session) []Effect {
 	e := t.table[s.Key()]
 	switch here := e != nil && e.Node == s.Node; {
 	case here && e.ending:
 	case here && (e.ID == s.ID || e.ID == ""):
-		e.Octets, e.Lived = s.Octets, s.Lived
+		e.Octets, e.Lived, e.Aborted = s.Octets, s.Lived, s.Aborted
 		return t.end(now, e)
 	case here && s.ID == "":
 		// Meant, or an earlier session of the same ends: the list will tell.
@@ -161,6 +167,9 @@ func (t *Sessions) Ended(now time.Time, s Session) []Effect {
 	case s.ID != "":
 		if len(t.early) < maxEarly {
 			t.early[s.ID] = now
+		}
+		if s.Origin != "" && s.Aborted && (e == nil || e.Origin != s.Origin) {
+			return []Effect{{Action: Release, Session: s}}
 		}
 		if s.Origin != "" && len(t.linger) < maxSessions {
 			t.linger = append(t.linger, lingering{now.Add(t.timing.Linger), &entry{Session: s, since: now, ending: true}})
@@ -170,9 +179,13 @@ func (t *Sessions) Ended(now time.Time, s Session) []Effect {
 }
 
 func (t *Sessions) end(now time.Time, e *entry) []Effect {
-	e.ending = true
+	e.ending, e.released = true, e.Aborted
 	t.linger = append(t.linger, lingering{now.Add(t.timing.Linger), e})
-	return []Effect{{Action: End, Session: e.Session}}
+	effects := []Effect{{Action: End, Session: e.Session}}
+	if e.released {
+		effects = append(effects, Effect{Action: Release, Session: e.Session})
+	}
+	return effects
 }
 
 // Listed takes a node's list of the sessions that it holds and whose home it is
@@ -252,9 +265,12 @@ func (t *Sessions) release(now time.Time) (effects []Effect) {
 	for ; due < len(t.linger) && !now.Before(t.linger[due].at); due++ {
 		e := t.linger[due].e
 		present := t.table[e.Key()]
-		switch {
-		case present == e:
+		if present == e {
 			t.drop(e)
+		}
+		switch {
+		case e.released:
+		case present == e:
 			effects = append(effects, Effect{Action: Release, Session: e.Session})
 		case e.Origin != "" && (present == nil || present.Origin != e.Origin):
 			// Never steered, or its ends are used again; its home can tell the

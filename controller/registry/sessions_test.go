@@ -83,8 +83,9 @@ func play(t *testing.T, table *Sessions, f []string) string {
 		s := sessionOf(args[1])
 		s.ID = args[0]
 		effects = table.Unsteer(s)
-	case "ended": // NODE HANDOFF|- CLIENT [ORIGIN]
+	case "ended", "aborted": // NODE HANDOFF|- CLIENT [ORIGIN]
 		s := sessionOf(args[2])
+		s.Aborted = event == "aborted"
 		s.Node, s.ID = args[0], strings.TrimPrefix(args[1], "-")
 		if len(args) > 3 {
 			s.Origin = args[3]
