@@ -1,9 +1,11 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -27,8 +29,14 @@ type counts struct {
 	attachFailures *prometheus.CounterVec
 	refused        *prometheus.CounterVec
 
+	steps      map[string]prometheus.Observer // of stepTime
+	directions sync.Map                       // of handoffs: direction to map[shuntv1.Outcome]prometheus.Counter
+
 	own []string // services that applications of this node answer
 }
+
+// direction is a service and the node that its sessions are handed to.
+type direction struct{ service, target string }
 
 func newCounts(cfg config.Config) *counts {
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
@@ -46,6 +54,10 @@ func newCounts(cfg config.Config) *counts {
 		importTime:     histogram("import_duration_seconds", "Imports, from the message to the answer.", "service"),
 		attachFailures: counter("attach_failures_total", "Imports that the application did not take.", "service"),
 		refused:        counter("requests_refused_total", "Requests that were answered with an error.", "service", "status"),
+	}
+	c.steps = make(map[string]prometheus.Observer)
+	for _, name := range append([]string{other}, steps...) {
+		c.steps[name] = c.stepTime.WithLabelValues(name)
 	}
 	// Series of what may happen are there from the start, so that the first
 	// failure is an increase.
@@ -73,27 +85,35 @@ func (c *counts) all() []prometheus.Collector {
 var steps = []string{"choose", "divert", "freeze", "dump", "send", "restore", "attach", "imported", "steer", "close"}
 
 // outcomes of hand-offs.
-var outcomes = []shuntv1.Outcome{shuntv1.Outcome_OUTCOME_COMPLETED, shuntv1.Outcome_OUTCOME_ROLLED_BACK, shuntv1.Outcome_OUTCOME_FAILED}
+var outcomes = map[shuntv1.Outcome]string{
+	shuntv1.Outcome_OUTCOME_COMPLETED: "completed", shuntv1.Outcome_OUTCOME_ROLLED_BACK: "rolled_back", shuntv1.Outcome_OUTCOME_FAILED: "failed",
+}
+
+func outcomeOf(o shuntv1.Outcome) string { return cmp.Or(outcomes[o], other) }
 
 func (c *counts) handoff(h *shuntv1.Handoff) {
-	for _, o := range outcomes { // with the first hand-off to a server come all its series
-		c.handoffs.WithLabelValues(h.Service, h.ToNode, outcomeOf(o))
+	key := direction{h.Service, h.ToNode}
+	series, ok := c.directions.Load(key)
+	if !ok { // with the first hand-off to a server come all its series
+		m := make(map[shuntv1.Outcome]prometheus.Counter, len(outcomes))
+		for o, label := range outcomes {
+			m[o] = c.handoffs.WithLabelValues(h.Service, h.ToNode, label)
+		}
+		series, _ = c.directions.LoadOrStore(key, m)
 	}
-	c.handoffs.WithLabelValues(h.Service, h.ToNode, outcomeOf(h.Outcome)).Inc()
+	if n := series.(map[shuntv1.Outcome]prometheus.Counter)[h.Outcome]; n != nil {
+		n.Inc()
+	}
 	if h.Outcome == shuntv1.Outcome_OUTCOME_COMPLETED {
 		c.handoffTime.WithLabelValues(h.Service).Observe(float64(h.TotalUs) / 1e6)
 	}
 	for _, s := range h.Steps {
-		name := s.Name
-		if !slices.Contains(steps, name) {
-			name = other
+		step := c.steps[s.Name]
+		if step == nil {
+			step = c.steps[other]
 		}
-		c.stepTime.WithLabelValues(name).Observe(float64(s.DurationUs) / 1e6)
+		step.Observe(float64(s.DurationUs) / 1e6)
 	}
-}
-
-func outcomeOf(o shuntv1.Outcome) string {
-	return strings.ToLower(strings.TrimPrefix(o.String(), "OUTCOME_"))
 }
 
 func importOutcomeOf(o shuntv1.ImportOutcome) string {

@@ -211,8 +211,10 @@ func (t *telemetry) earlier(r route, now time.Time) *offer {
 // recorded takes the record of a hand-off from here.
 func (t *telemetry) recorded(h *shuntv1.Handoff) {
 	t.counts.handoff(h)
-	t.away.Debug("hand-off", "id", h.Id, "service", h.Service, "to", h.ToNode,
-		"outcome", outcomeOf(h.Outcome), "total_us", h.TotalUs, "reason", h.Reason)
+	if t.away.Enabled(context.Background(), slog.LevelDebug) {
+		t.away.Debug("hand-off", "id", h.Id, "service", h.Service, "to", h.ToNode,
+			"outcome", outcomeOf(h.Outcome), "total_us", h.TotalUs, "reason", h.Reason)
+	}
 	t.mu.Lock()
 	o := t.offers[h.Id]
 	delete(t.offers, h.Id)
