@@ -45,8 +45,9 @@ func (c *cluster) Join(h registry.Hello, link *api.Link) (api.Agent, error) {
 	return a, nil
 }
 
-// Leave marks the node as not up. Its sessions keep their steering for a while.
-func (a *agent) Leave() {
+// Leave marks the node as not up. Its sessions keep their steering for a while,
+// unless the node turns out to be dead; see attend.
+func (a *agent) Leave(silent bool) {
 	a.c.links.drop(a.name, a.link)
 	if !a.c.nodes.Leave(a.name, a.seat) {
 		return
@@ -60,7 +61,10 @@ func (a *agent) Leave() {
 	if a.c.stopping.Load() {
 		return
 	}
-	a.log.Warn("agent is gone", "sessions", on, "grace", a.c.cfg.NodeGrace)
+	a.log.Warn("agent is gone", "sessions", on, "silent", silent, "grace", a.c.cfg.NodeGrace)
+	if silent {
+		a.c.tasks.Go(func() { a.c.attend(a.name, a.seat) })
+	}
 }
 
 // Steer sends a session's packets to a node and answers when the switch has it.

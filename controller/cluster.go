@@ -69,6 +69,7 @@ type cluster struct {
 
 	tasks  sync.WaitGroup // searches that agents' lists have begun
 	settle time.Duration  // registry.Timing.Settle
+	reach  func(ctx context.Context, endpoint string) bool
 
 	mu       sync.Mutex // guards sessions, and is held while their effects are performed
 	sessions *registry.Sessions
@@ -85,6 +86,7 @@ func newCluster(cfg config.Config, log *slog.Logger, store *leases.Store, sw swi
 		version:  uint64(time.Now().UnixMicro()),
 		reported: make(chan struct{}, 1),
 		quit:     make(chan struct{}),
+		reach:    reach,
 	}
 	var err error
 	if c.policy, err = policystore.Open(store.DB()); err != nil {

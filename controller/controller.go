@@ -75,7 +75,7 @@ func run(ctx context.Context, cfg config.Config, version string, log *slog.Logge
 // and stops them in that order: agents that are cut off by a clean stop are not
 // remembered as gone, and what they say last still reaches the switches.
 func (c *cluster) serve(ctx context.Context, l *listeners, certs certificates) error {
-	server := api.New(certs.agents, c, c, logconf.Of(c.log, "api"))
+	server := api.New(certs.agents, c.cfg.NodeSilence, c, c, logconf.Of(c.log, "api"))
 	server.AddPolicies(policies{c})
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)

@@ -171,6 +171,7 @@ type peer struct {
 	mute     bool // does not answer queries
 	answers  []string
 	released []string
+	lost     []string
 	err      error
 }
 
@@ -243,6 +244,8 @@ func (p *peer) receive() {
 		case m.GetRelease() != nil:
 			c, l, _ := m.GetRelease().Session.Ends()
 			p.released = append(p.released, fmt.Sprintf("%v %v", c, l))
+		case m.GetNodeLost() != nil:
+			p.lost = append(p.lost, fmt.Sprintf("%s %v", m.GetNodeLost().Node, net.HardwareAddr(m.GetNodeLost().Mac)))
 		}
 		held, mute := p.held, p.mute
 		p.mu.Unlock()

@@ -25,6 +25,7 @@ type recorder struct {
 	fail       error                                 // of Steer
 	hold       bool                                  // Steer's answers
 	held       []func(error)
+	alive      func(node string) (bool, error) // nil: nobody can tell
 }
 
 func newRecorder() *recorder { return &recorder{paths: make(map[netip.AddrPort]fabric.SessionPath)} }
@@ -101,6 +102,17 @@ func (r *recorder) Sessions() (all []fabric.SessionPath) {
 		all = append(all, p)
 	}
 	return all
+}
+
+func (r *recorder) Alive(_ context.Context, node string) (bool, error) {
+	r.mu.Lock()
+	alive := r.alive
+	r.note("is %s alive", node)
+	r.mu.Unlock()
+	if alive == nil {
+		return false, fabric.ErrCannotTell
+	}
+	return alive(node)
 }
 
 func (r *recorder) Flows(context.Context) ([]fabric.FlowInfo, error) { return nil, nil }

@@ -13,7 +13,7 @@ import (
 )
 
 // switches is what the controller needs of its switches: a fabric.Fabric. Only
-// Run and Flows block, and done functions may be called at any time.
+// Run, Alive and Flows block, and done functions may be called at any time.
 type switches interface {
 	Run(ctx context.Context, l net.Listener, conf *tls.Config) error
 	SetTopology(fabric.Topology)
@@ -23,6 +23,7 @@ type switches interface {
 	Replace([]fabric.Session)
 	Status() []fabric.SwitchStatus
 	Sessions() []fabric.SessionPath
+	Alive(ctx context.Context, node string) (bool, error)
 	Flows(context.Context) ([]fabric.FlowInfo, error)
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"sync"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
+	"github.com/shunt-sdn/shunt/controller/liveness"
 	"github.com/shunt-sdn/shunt/controller/registry"
 	shuntv1 "github.com/shunt-sdn/shunt/proto/shunt/v1"
 )
@@ -41,7 +43,9 @@ type Agent interface {
 	Ended(m *shuntv1.Ended, e Ends)
 	Handoff(record *shuntv1.Handoff)
 	Report(apps []registry.Application, report *shuntv1.Report)
-	Leave()
+	// Leave is told whether the node, not only its agent, is silent: nothing that
+	// is sent to its host is acknowledged.
+	Leave(silent bool)
 }
 
 // control is the ControlService.
@@ -60,7 +64,7 @@ func (c *control) Attach(stream grpc.BidiStreamingServer[shuntv1.AttachRequest, 
 	r := &receiver{agents: c.agents, log: c.log, link: NewLink(), ready: make(chan struct{}),
 		mayBe: func(node string) error { return mayBe(ctx, node) }}
 	if p, ok := peer.FromContext(ctx); ok {
-		r.log = r.log.With("peer", p.Addr.String())
+		r.log, r.peer = r.log.With("peer", p.Addr.String()), p.Addr
 	}
 	received, sent := make(chan error, 1), make(chan error, 1)
 	c.wg.Go(func() { received <- r.run(stream.Recv) })
@@ -95,6 +99,7 @@ type receiver struct {
 	link   *Link
 	ready  chan struct{}           // closed once the agent is seated
 	mayBe  func(node string) error // the peer's right to the name
+	peer   net.Addr                // nil: not known
 
 	agent Agent // nil before Hello
 }
@@ -103,7 +108,7 @@ type receiver struct {
 func (r *receiver) run(recv func() (*shuntv1.AttachRequest, error)) error {
 	defer func() {
 		if r.agent != nil {
-			r.agent.Leave()
+			r.agent.Leave(liveness.Silent(r.peer))
 		}
 	}()
 	for {

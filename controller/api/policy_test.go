@@ -130,7 +130,7 @@ func TestNodesDoNotChangeThePolicy(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := New(conf, nil, nil, slog.New(slog.DiscardHandler))
+	s := New(conf, silence, nil, nil, slog.New(slog.DiscardHandler))
 	s.AddPolicies(stored{policy: &shuntv1.Policy{}})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)

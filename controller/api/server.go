@@ -24,13 +24,8 @@ import (
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/reflection"
 
+	"github.com/shunt-sdn/shunt/controller/liveness"
 	shuntv1 "github.com/shunt-sdn/shunt/proto/shunt/v1"
-)
-
-// A dead agent is noticed after at most their sum; a closed connection at once.
-const (
-	keepaliveTime    = 2 * time.Second
-	keepaliveTimeout = 2 * time.Second
 )
 
 // maxMessage bounds one message, octets: a Sync of about 700,000 sessions.
@@ -42,17 +37,20 @@ type Server struct {
 	control           *control
 	network, operator *grpc.Server
 	health            *health.Server
+	silence           time.Duration
 }
 
 // New returns a server that has nothing to listen on yet. conf is nil for a
-// network without TLS.
-func New(conf *tls.Config, agents Agents, ops Operations, log *slog.Logger) *Server {
+// network without TLS. Who says nothing for silence, at least 2 s, is taken for
+// dead or hung; a closed connection is noticed at once.
+func New(conf *tls.Config, silence time.Duration, agents Agents, ops Operations, log *slog.Logger) *Server {
 	creds := insecure.NewCredentials()
 	if conf != nil {
 		creds = credentials.NewTLS(conf)
 	}
 	options := []grpc.ServerOption{
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepaliveTime, Timeout: keepaliveTimeout}),
+		// Half of it to ask, half to wait for the answer.
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: silence / 2, Timeout: silence / 2}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true}),
 		grpc.ConnectionTimeout(10 * time.Second),
 		grpc.MaxRecvMsgSize(maxMessage),
@@ -65,6 +63,7 @@ func New(conf *tls.Config, agents Agents, ops Operations, log *slog.Logger) *Ser
 			grpc.StaticStreamWindowSize(1<<20), grpc.StaticConnWindowSize(4<<20))...),
 		operator: grpc.NewServer(append(options, grpc.Creds(insecure.NewCredentials()))...),
 		health:   health.NewServer(),
+		silence:  silence,
 	}
 	shuntv1.RegisterControlServiceServer(s.network, s.control)
 	for _, g := range []*grpc.Server{s.network, s.operator} {
@@ -79,6 +78,9 @@ func New(conf *tls.Config, agents Agents, ops Operations, log *slog.Logger) *Ser
 // It returns when ctx ends and every stream is closed, with nil, or when a
 // listener fails.
 func (s *Server) Serve(ctx context.Context, network, operator net.Listener) error {
+	if network != nil {
+		network = liveness.Listen(network, s.silence)
+	}
 	failed := make(chan error, 2)
 	running := 0
 	for _, x := range []struct {

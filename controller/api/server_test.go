@@ -71,7 +71,7 @@ func TestTheOperatorsSocketIsPrivateAndServesOnlyOperators(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	run(t, New(nil, recorder(), ops{}, slog.New(slog.DiscardHandler)), nil, l)
+	run(t, New(nil, silence, recorder(), ops{}, slog.New(slog.DiscardHandler)), nil, l)
 	if info, err := os.Stat(path); err != nil || info.Mode() != os.ModeSocket|0o600 {
 		t.Errorf("socket: %v, %v", info.Mode(), err)
 	}
@@ -129,7 +129,7 @@ func TestOnlyPeersOfTheAuthorityGetIn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	run(t, New(conf, recorder(), ops{}, slog.New(slog.DiscardHandler)), l, nil)
+	run(t, New(conf, silence, recorder(), ops{}, slog.New(slog.DiscardHandler)), l, nil)
 	good, err := ca.Files(t, "agent").Client("")
 	if err != nil {
 		t.Fatal(err)
@@ -165,7 +165,7 @@ func TestANodeMustHaveACertificateForItsName(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	run(t, New(conf, recorder(), ops{}, slog.New(slog.DiscardHandler)), l, nil)
+	run(t, New(conf, silence, recorder(), ops{}, slog.New(slog.DiscardHandler)), l, nil)
 	for name, want := range map[string]codes.Code{"server1": codes.OK, "server2": codes.PermissionDenied} {
 		creds, err := ca.Files(t, name).Client("")
 		if err != nil {

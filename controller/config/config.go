@@ -30,6 +30,11 @@ type Config struct {
 	// NodeGrace is how long the sessions of a server whose agent is gone keep
 	// their steering: the applications may be alive without their agent.
 	NodeGrace time.Duration
+	// NodeSilence is how long a node may say nothing at all before it is asked
+	// over the switches whether it is alive; if it does not answer there either,
+	// its sessions are reset at once. A node whose agent died or hangs is not
+	// silent: its kernel speaks.
+	NodeSilence time.Duration
 	// Pools are the prefixes that session addresses are leased from.
 	Pools    []netip.Prefix
 	Switches []Switch
@@ -122,6 +127,7 @@ const (
 	DefaultOpenFlow      = ":6653"
 	DefaultState         = "/var/lib/shunt/controller.db"
 	DefaultNodeGrace     = 30 * time.Second
+	DefaultNodeSilence   = 4 * time.Second
 	DefaultMaxHead       = 16384
 	DefaultHeadTimeout   = 10 * time.Second
 	DefaultImportTimeout = time.Second

@@ -38,6 +38,7 @@ func TestAFullFileIsReadAsWritten(t *testing.T) {
 		OpenFlowTLS: true,
 		State:       "/var/lib/shunt/c.db",
 		NodeGrace:   45 * time.Second,
+		NodeSilence: 6 * time.Second,
 		Pools:       []netip.Prefix{p("172.31.0.0/24"), p("fd31::/120")},
 		Nodes:       []string{"dispatcher1", "server1", "server2"},
 		Log:         logconf.Config{Format: logconf.JSON, Levels: map[string]slog.Level{"switches": slog.LevelDebug}},
@@ -92,7 +93,7 @@ func TestDefaultsFillASmallFile(t *testing.T) {
 	if want := (Listen{"10.99.0.1:6640", DefaultOperator, DefaultOpenFlow}); got.Listen != want {
 		t.Errorf("listen %v, want %v", got.Listen, want)
 	}
-	if got.State != DefaultState || got.NodeGrace != DefaultNodeGrace || got.Switches[0].Steering != SteeringAuto {
+	if got.State != DefaultState || got.NodeGrace != DefaultNodeGrace || got.NodeSilence != DefaultNodeSilence || got.Switches[0].Steering != SteeringAuto {
 		t.Errorf("defaults: %+v", got)
 	}
 }
@@ -143,6 +144,7 @@ func TestMistakesAreNamed(t *testing.T) {
 		{"relative certificate", "insecure: true", "tls: {cert: a, key: /b, ca: /c}", `c.yaml:2:13: tls.cert "a" is a relative path; write an absolute one`},
 		{"openflow_tls", "insecure: true", "insecure: true\nopenflow_tls: true", `c.yaml:3:15: openflow_tls without tls; write tls: {cert, key, ca}`},
 		{"state", "insecure: true", "insecure: true\nstate: c.db", `c.yaml:3:8: state "c.db" is a relative path; write an absolute one`},
+		{"silence", "insecure: true", "insecure: true\nnode_silence: 1s", `c.yaml:3:15: node_silence "1s" is out of range; write 2s to 1m0s`},
 		{"grace", "insecure: true", "insecure: true\nnode_grace: 1ms", `c.yaml:3:13: node_grace "1ms" is out of range; write 1s to 1h0m0s`},
 
 		{"pool with host bits", pools, "pools: [172.31.0.1/24]", `c.yaml:3:9: pool "172.31.0.1/24" has bits beyond the prefix length; write 172.31.0.0/24`},

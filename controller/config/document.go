@@ -23,7 +23,7 @@ type document struct {
 	security                 conf.Security
 	openflowTLS              conf.At[bool]
 	state                    conf.At[string]
-	nodeGrace                conf.At[time.Duration]
+	nodeGrace, nodeSilence   conf.At[time.Duration]
 	pools                    []conf.At[netip.Prefix]
 	switches                 []*switchDoc
 	services                 []*serviceDoc
@@ -78,6 +78,7 @@ func (r *reader) document(root *yaml.Node) *document {
 		conf.Optional("openflow_tls", conf.Scalar(r.Reader, "openflow_tls", &d.openflowTLS, conf.Bool)),
 		conf.Optional("state", conf.Scalar(r.Reader, "state", &d.state, conf.Path)),
 		conf.Optional("node_grace", conf.Scalar(r.Reader, "node_grace", &d.nodeGrace, conf.Between(time.Second, time.Hour))),
+		conf.Optional("node_silence", conf.Scalar(r.Reader, "node_silence", &d.nodeSilence, conf.Between(2*time.Second, time.Minute))),
 		conf.Needed("pools", "write prefixes for session addresses, for example pools: [172.31.0.0/24]", conf.Scalars(r.Reader, "pool", &d.pools, parsePool)),
 		conf.Needed("switches", "describe at least one switch", func(n *yaml.Node) {
 			r.List(n, "switches", func(e *yaml.Node) { d.switches = append(d.switches, r.switchDoc(e)) })
@@ -153,6 +154,7 @@ func (d *document) config() Config {
 		OpenFlowTLS: d.openflowTLS.V,
 		State:       d.state.Or(DefaultState),
 		NodeGrace:   d.nodeGrace.Or(DefaultNodeGrace),
+		NodeSilence: d.nodeSilence.Or(DefaultNodeSilence),
 		Pools:       conf.Values(d.pools),
 		Nodes:       conf.Values(d.nodes),
 		Log:         d.log,

@@ -147,6 +147,16 @@ func (n *Nodes) Leave(name string, seat uint64) bool {
 	return true
 }
 
+// Away returns the node if it is away since the seat was left.
+func (n *Nodes) Away(name string, seat uint64) (Node, bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if m := n.nodes[name]; m != nil && m.seat == seat && !m.Up {
+		return m.Node, true
+	}
+	return Node{}, false
+}
+
 // Synced notes that the node has listed its sessions.
 func (n *Nodes) Synced(name string, seat uint64) {
 	n.mu.Lock()

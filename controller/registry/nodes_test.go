@@ -59,6 +59,10 @@ func TestTheNewerInstanceHasTheSeat(t *testing.T) {
 	if !n.Leave("a", next) || n.Leave("a", next) || !drained(n) {
 		t.Error("the new instance did not leave once, with an announcement")
 	}
+	_, oldAway := n.Away("a", old)
+	if x, away := n.Away("a", next); !away || x.Name != "a" || oldAway {
+		t.Errorf("away since the new instance's seat: %v, the old one's: %v", away, oldAway)
+	}
 	if x, ok := n.Get("a"); !ok || x.Up {
 		t.Errorf("after leaving: %+v", x)
 	}

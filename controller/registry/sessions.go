@@ -236,6 +236,23 @@ func (t *Sessions) Away(now time.Time, node string) {
 	}
 }
 
+// Kept notes that a node whose agent is gone was alive at a time: its grace
+// begins anew.
+func (t *Sessions) Kept(now time.Time, node string) {
+	if h := t.nodes[node]; h != nil && !h.away.IsZero() {
+		h.away = now
+	}
+}
+
+// Lost notes that a node is dead: its sessions are given up without grace.
+func (t *Sessions) Lost(node string) []Effect {
+	h := t.nodes[node]
+	if h == nil {
+		return nil
+	}
+	return t.giveUp(node, h)
+}
+
 // Tick returns what is due. It is to be called several times a second.
 func (t *Sessions) Tick(now time.Time) (effects []Effect) {
 	effects = t.release(now)

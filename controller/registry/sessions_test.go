@@ -107,6 +107,10 @@ func play(t *testing.T, table *Sessions, f []string) string {
 		table.Here(args[0])
 	case "away":
 		table.Away(now, args[0])
+	case "kept":
+		table.Kept(now, args[0])
+	case "lost":
+		effects = table.Lost(args[0])
 	case "tick":
 		effects = table.Tick(now)
 	case "start":
