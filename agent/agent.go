@@ -26,10 +26,12 @@ import (
 	"github.com/shunt-sdn/shunt/agent/guard"
 	apphealth "github.com/shunt-sdn/shunt/agent/health"
 	"github.com/shunt-sdn/shunt/agent/hostaddr"
+	"github.com/shunt-sdn/shunt/agent/lost"
 	"github.com/shunt-sdn/shunt/agent/peer"
 	"github.com/shunt-sdn/shunt/agent/routing"
 	"github.com/shunt-sdn/shunt/agent/server"
 	"github.com/shunt-sdn/shunt/agent/sockdiag"
+	"github.com/shunt-sdn/shunt/agent/tcprepair"
 	"github.com/shunt-sdn/shunt/internal/logconf"
 	"github.com/shunt-sdn/shunt/internal/metrics"
 	"github.com/shunt-sdn/shunt/internal/sdnotify"
@@ -58,6 +60,7 @@ type agent struct {
 	telemetry  *telemetry
 	drain      drain
 	answers    answers
+	lost       *lost.Herald
 
 	mu     sync.RWMutex // guards what follows
 	known  bool         // a configuration was applied
@@ -98,7 +101,7 @@ func Run(ctx context.Context, cfg config.Config, version string, log *slog.Logge
 	a.peers.Offering = a.telemetry.offering
 	a.control = control.New(control.Options{
 		Target: cfg.Controller, Creds: clientCreds, Log: logconf.Of(a.log, "control"),
-		Hello: a.hello, Sync: a.sync, Report: a.report, Config: a.apply, Release: a.release,
+		Hello: a.hello, Sync: a.sync, Report: a.report, Config: a.apply, Release: a.release, Lost: a.nodeLost,
 	})
 	a.policy = routing.New(logconf.Of(a.log, "policy"))
 	defer func() { err = errors.Join(err, a.policy.Close()) }()
@@ -120,6 +123,9 @@ func Run(ctx context.Context, cfg config.Config, version string, log *slog.Logge
 		Node: cfg.Node, Instance: a.instance, Guard: a.guard, Controller: watched, Peers: a.peers,
 		Local: a.attached, Policy: a.policy, Log: logconf.Of(a.log, "dispatcher"), Observe: a.telemetry.seen,
 	})
+	// The client's answer to a probe finds no socket here, and so is answered with
+	// a RST.
+	a.lost = lost.New(lost.Options{Moving: a.dispatcher.Moving, Release: a.guard.Release, Probe: tcprepair.Probe, Log: logconf.Of(a.log, "dispatcher")})
 	a.telemetry.endpoint.Registry().MustRegister(collector{a})
 	if err := a.serve(ctx, serverCreds, watcher); err != nil {
 		return err
@@ -148,7 +154,7 @@ func (a *agent) serve(ctx context.Context, creds credentials.TransportCredential
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer stop()
-	errs := make(chan error, 5)
+	errs := make(chan error, 6)
 	run := func(what string, f func() error) {
 		wg.Go(func() {
 			if err := f(); err != nil {
@@ -161,6 +167,7 @@ func (a *agent) serve(ctx context.Context, creds credentials.TransportCredential
 	run("the stream to the controller", func() error { return a.control.Run(late) })
 	run("metrics", func() error { return a.telemetry.endpoint.Run(late) })
 	run("access log", func() error { return a.telemetry.writeAccessLog(late) })
+	run("tell clients of lost sessions", func() error { return a.lost.Run(late) })
 	run("watch sockets", func() error { return watcher.Run(late, a.isSessionAddress, a.socketEvent) })
 	a.log.Info("agent is up", "interface", a.cfg.Interface, "mac", a.mac, "listen", l.Addr(), "version", a.version)
 	if err := sdnotify.Ready(); err != nil {

@@ -13,7 +13,6 @@ import (
 	apphealth "github.com/shunt-sdn/shunt/agent/health"
 	"github.com/shunt-sdn/shunt/agent/server"
 	"github.com/shunt-sdn/shunt/agent/sockdiag"
-	"github.com/shunt-sdn/shunt/agent/tcprepair"
 	shuntv1 "github.com/shunt-sdn/shunt/proto/shunt/v1"
 )
 
@@ -144,9 +143,8 @@ func (a *agent) release(r *shuntv1.Release) {
 	case !a.dispatcher.Moving(client, local):
 		err = a.guard.Undivert(client, local)
 	}
-	if err == nil && r.Lost && !a.dispatcher.Moving(client, local) {
-		// The client's answer finds no socket here, and so is answered with a RST.
-		err = tcprepair.Probe(client, local)
+	if err == nil && r.Lost {
+		a.lost.Tell(client, local)
 	}
 	if err != nil {
 		a.log.Error("cannot release a session", "err", err)

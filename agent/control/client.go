@@ -33,6 +33,7 @@ type Options struct {
 	Report  func() *shuntv1.Report    // counters
 	Config  func(*shuntv1.NodeConfig) // a new configuration
 	Release func(*shuntv1.Release)    // forget a diversion
+	Lost    func(*shuntv1.NodeLost)   // a node is dead
 }
 
 const (
@@ -147,6 +148,8 @@ func (c *Client) session(ctx context.Context, api shuntv1.ControlServiceClient) 
 			c.steered(m.SteerDone.Id, err)
 		case *shuntv1.AttachResponse_Release:
 			c.o.Release(m.Release)
+		case *shuntv1.AttachResponse_NodeLost:
+			c.o.Lost(m.NodeLost)
 		case *shuntv1.AttachResponse_Snapshot:
 			select {
 			case queries <- m.Snapshot.Query:

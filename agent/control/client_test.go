@@ -162,7 +162,7 @@ func TestASnapshotCarriesItsQuerysNumber(t *testing.T) {
 	}
 }
 
-func TestAReleaseIsPassedOn(t *testing.T) {
+func TestReleasesAndDeadNodesArePassedOn(t *testing.T) {
 	c := startController(t)
 	a := startAgent(t, c.addr)
 	s := c.attached(t)
@@ -170,6 +170,10 @@ func TestAReleaseIsPassedOn(t *testing.T) {
 	s.say(&shuntv1.AttachResponse{Message: &shuntv1.AttachResponse_Release{Release: &shuntv1.Release{Session: session(5)}}})
 	if got := receive(t, a.released, "the release"); !proto.Equal(got, session(5)) {
 		t.Errorf("released %v, want %v", got, session(5))
+	}
+	s.say(&shuntv1.AttachResponse{Message: &shuntv1.AttachResponse_NodeLost{NodeLost: &shuntv1.NodeLost{Node: "server1"}}})
+	if got := receive(t, a.dead, "the dead node"); got != "server1" {
+		t.Errorf("node %s is dead, want server1", got)
 	}
 }
 

@@ -140,12 +140,13 @@ type agent struct {
 	*Client
 	configs  chan *shuntv1.NodeConfig
 	released chan *shuntv1.Session
+	dead     chan string
 	stop     func() // ends Run and waits for it
 }
 
 func startAgent(t *testing.T, target string, change ...func(*Options)) *agent {
 	t.Helper()
-	a := &agent{configs: make(chan *shuntv1.NodeConfig, 100), released: make(chan *shuntv1.Session, 100)}
+	a := &agent{configs: make(chan *shuntv1.NodeConfig, 100), released: make(chan *shuntv1.Session, 100), dead: make(chan string, 100)}
 	o := Options{
 		Target: target, Creds: insecure.NewCredentials(), Log: slog.New(slog.DiscardHandler),
 		Hello:   func() *shuntv1.Hello { return &shuntv1.Hello{Node: "server1", Instance: 7} },
@@ -153,6 +154,7 @@ func startAgent(t *testing.T, target string, change ...func(*Options)) *agent {
 		Report:  func() *shuntv1.Report { return &shuntv1.Report{} },
 		Config:  func(c *shuntv1.NodeConfig) { a.configs <- c },
 		Release: func(r *shuntv1.Release) { a.released <- r.Session },
+		Lost:    func(n *shuntv1.NodeLost) { a.dead <- n.Node },
 	}
 	for _, f := range change {
 		f(&o)
