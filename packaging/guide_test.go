@@ -253,6 +253,7 @@ func (s *site) operate() {
 		}
 		s.follow(b)
 	}
+	sw.run("shunt export | grep -v '^#' | diff <(grep -v '^#' /root/backup.yaml) -") // leases as they were before the database was lost
 	pid := s.hosts["node1"].pid("shunt-agent")
 	if s.hosts["node1"].run(rotated(s.t)); s.hosts["node1"].pid("shunt-agent") != pid {
 		s.t.Error("the agent did not survive the rotation of its access log")
