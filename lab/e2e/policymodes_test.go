@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // statuses of n requests, one after the other on connections of their own.
@@ -112,20 +114,20 @@ func auto(c *cluster) {
 			wg.Wait()
 		}, n)
 	}
-	learn := func(size int) {
-		for begun := time.Now(); time.Since(begun) < 3*time.Second; { // ends are told two seconds later
+	learn := func(size int, d time.Duration) {
+		for begun := time.Now(); time.Since(begun) < d; { // ends are told two seconds later
 			fetch("client1", size)
 			fetch("client2", size)
 		}
 	}
 	const big, little = 16 << 20, 100
-	learn(big)
+	learn(big, 3*time.Second)
 	proxied, moved := load(big, 64)
 	c.t.Logf("mode auto, %d octets, after 3 s: %d proxied, %d handed off", big, proxied, moved)
 	if moved*4 < (moved+proxied)*3 { // 15 of 16 are expected: one goes the other way, to notice changes
 		c.t.Errorf("big answers: %d proxied, only %d handed off", proxied, moved)
 	}
-	learn(little)
+	learn(little, 3*time.Second)
 	proxied, moved = load(little, 200)
 	c.t.Logf("mode auto, %d octets, after 3 s: %d proxied, %d handed off", little, proxied, moved)
 	c.await(5*time.Second, func() string { // agents report every second
@@ -139,6 +141,51 @@ func auto(c *cluster) {
 	if out := c.exec("controller", binary, "explain", c.urls("/bytes/7")[0]); !strings.Contains(out, "learnt by dispatcher1") || !strings.Contains(out, "16 MiB to 32 MiB: moves") {
 		c.t.Errorf("explain does not tell what was learnt:\n%s", out)
 	}
+	// Where servers are slow to take connections, little answers are copied.
+	quick := c.sluggish("server1", "server2", "server3")
+	learn(little, 5*time.Second)
+	proxied, moved = load(little, 400)
+	quick()
+	c.t.Logf("mode auto, %d octets, servers' agents held up: %d proxied, %d handed off", little, proxied, moved)
+	if proxied*4 < (moved+proxied)*3 {
+		c.t.Errorf("little answers of servers that are slow to take connections: %d handed off, only %d proxied", moved, proxied)
+		c.t.Log(c.exec("controller", binary, "describe", "route", "either"))
+	}
+}
+
+// sluggish has the hosts' agents stand still most of the time until quick is
+// called; their applications and their kernels do not.
+func (c *cluster) sluggish(hosts ...string) (quick func()) {
+	c.t.Helper()
+	done := make(chan struct{})
+	var wg sync.WaitGroup
+	signal := func(s unix.Signal) {
+		for _, h := range hosts {
+			if err := c.Signal(h, "agent", s); err != nil {
+				c.t.Error(err)
+			}
+		}
+	}
+	wg.Go(func() {
+		defer signal(unix.SIGCONT)
+		for {
+			signal(unix.SIGSTOP)
+			select {
+			case <-done:
+				return
+			case <-time.After(30 * time.Millisecond):
+			}
+			signal(unix.SIGCONT)
+			select {
+			case <-done:
+				return
+			case <-time.After(5 * time.Millisecond):
+			}
+		}
+	})
+	quick = sync.OnceFunc(func() { close(done); wg.Wait() })
+	c.t.Cleanup(quick)
+	return quick
 }
 
 // paths counts the requests, n in all, that f has proxied and handed off.
