@@ -25,6 +25,7 @@ import (
 func TestAServersDeathIsNoticedAndTheLossOfItsManagementNetworkIsBorne(t *testing.T) {
 	t.Run("sessions are steered", func(t *testing.T) {
 		c := up(t, lab.Options{Switch: lab.SwitchOVS, Steering: "flows", IPv6: true})
+		c.loseController()
 		c.loseManagement("server2")
 		c.die("server3")
 	})
@@ -132,6 +133,41 @@ func (c *cluster) loseManagement(server string) {
 	c.await(20*time.Second, func() string {
 		if !c.isUp(server) {
 			return server + " is not up again"
+		}
+		return ""
+	})
+}
+
+// loseController cuts the controller off from all that it speaks to: it is not
+// the whole world that has died.
+func (c *cluster) loseController() {
+	c.t.Helper()
+	all := c.streams(c.t.Context(), 6, 110)
+	c.link("controller", lab.ManagementLink, "down")
+	const cannotTell = "the switches cannot tell whether it is alive"
+	c.await(15*time.Second, func() string {
+		said, err := os.ReadFile(c.Log("controller", "controller"))
+		if n := strings.Count(string(said), cannotTell); err != nil || n < 4 {
+			return fmt.Sprintf("the controller has said of %d nodes that %s, %v", n, cannotTell, err)
+		}
+		return ""
+	})
+	c.link("controller", lab.ManagementLink, "up")
+	for i, s := range all {
+		<-s.over
+		if s.err != nil {
+			c.t.Errorf("stream %d, of %s, after %d lines: %v", i, s.server, s.lines, s.err)
+		}
+	}
+	c.await(30*time.Second, func() string {
+		status := c.status()
+		for _, n := range status.Nodes {
+			if !n.Up {
+				return n.Name + " is not up again"
+			}
+		}
+		if !status.Switches[0].Connected {
+			return "the switch is not connected"
 		}
 		return ""
 	})
