@@ -59,7 +59,7 @@ type agent struct {
 	health     *apphealth.Prober
 	telemetry  *telemetry
 	drain      drain
-	answers    answers
+	answers    map[string]*answers // by service; made with attached
 	lost       *lost.Herald
 
 	mu     sync.RWMutex // guards what follows

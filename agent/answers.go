@@ -4,9 +4,10 @@ import (
 	"sync/atomic"
 
 	"github.com/shunt-sdn/shunt/agent/attach"
+	shuntv1 "github.com/shunt-sdn/shunt/proto/shunt/v1"
 )
 
-// answers counts how this node's applications answer.
+// answers counts how one of this node's applications answers.
 type answers struct {
 	errors atomic.Uint64 // statuses 500 to 599
 	inARow atomic.Uint32 // of the latest answers
@@ -30,4 +31,9 @@ func (a *answers) told(n attach.Answers) {
 	} else {
 		a.inARow.Add(n.InARow)
 	}
+}
+
+// report is for the controller.
+func (a *answers) report(service string) *shuntv1.ServiceAnswers {
+	return &shuntv1.ServiceAnswers{Service: service, ServerErrors: a.errors.Load(), ServerErrorsInARow: a.inARow.Load()}
 }

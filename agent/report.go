@@ -15,8 +15,9 @@ import (
 // makeAttachments makes the way to each configured application. The controller
 // hears of it at once when an application comes or goes.
 func (a *agent) makeAttachments(ctx context.Context) error {
-	a.attached = make(map[string]attach.Attachment)
+	a.attached, a.answers = make(map[string]attach.Attachment), make(map[string]*answers)
 	for _, app := range a.cfg.Applications {
+		a.answers[app.Service] = new(answers)
 		at, err := a.makeAttachment(ctx, app)
 		if err != nil {
 			return errors.Join(fmt.Errorf("agent: application of service %q: %w", app.Service, err), a.detach())
@@ -31,7 +32,7 @@ func (a *agent) makeAttachment(ctx context.Context, app config.Application) (att
 	onReady := func(bool) { a.control.ReportNow() }
 	switch app.Attach {
 	case config.AttachListener:
-		return attach.NewListener(ctx, attach.ListenerConfig{Socket: app.Socket, Router: a, Answers: a.answers.told, OnReady: onReady, Log: log})
+		return attach.NewListener(ctx, attach.ListenerConfig{Socket: app.Socket, Router: a, Answers: a.answers[app.Service].told, OnReady: onReady, Log: log})
 	case config.AttachPreload:
 		connect, err := netip.ParseAddrPort(app.Connect)
 		if err != nil {
@@ -40,7 +41,7 @@ func (a *agent) makeAttachment(ctx context.Context, app config.Application) (att
 		return attach.NewPreload(attach.PreloadConfig{Socket: app.Socket, Connect: connect, Connect6: app.Connect6, OnReady: onReady, Log: log})
 	case config.AttachRelay:
 		return attach.NewRelay(attach.RelayConfig{Connect: app.Connect, ProxyProtocol: app.ProxyProtocol,
-			Forwarded: attach.Forwarded(app.Forwarded), Timeouts: attach.Timeouts{Idle: app.IdleTimeout}, Router: a, Limits: a.headLimits, Answered: a.answers.take, OnReady: onReady, Log: log})
+			Forwarded: attach.Forwarded(app.Forwarded), Timeouts: attach.Timeouts{Idle: app.IdleTimeout}, Router: a, Limits: a.headLimits, Answered: a.answers[app.Service].take, OnReady: onReady, Log: log})
 	default:
 		return nil, fmt.Errorf("unknown attachment %q", app.Attach)
 	}
@@ -94,7 +95,9 @@ func (a *agent) report() *shuntv1.Report {
 	r.SessionsMoved = a.drain.moved.Load()
 	r.Checks = a.health.States()
 	r.Load = uint32(a.server.Sessions())
-	r.ServerErrors, r.ServerErrorsInARow = a.answers.errors.Load(), a.answers.inARow.Load()
+	for _, app := range a.cfg.Applications {
+		r.Answers = append(r.Answers, a.answers[app.Service].report(app.Service))
+	}
 	counters, err := a.guard.Counters()
 	if err != nil {
 		a.log.Warn("cannot read the guard's counters", "err", err)

@@ -78,7 +78,7 @@ func serverStates(p *shuntv1.Policy, nodes []registry.Node, before []*shuntv1.Se
 			continue
 		}
 		s := unknown(member{n.Name, ""}, n.Report.Load)
-		s.ServerErrors, s.ServerErrorsInARow = n.Report.ServerErrors, n.Report.ServerErrorsInARow
+		s.Answers = n.Report.Answers
 		states[member{n.Name, ""}] = s
 		for _, c := range n.Report.Checks {
 			if m := (member{n.Name, c.Pool}); pools[m.pool].GetCheck() != nil {

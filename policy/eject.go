@@ -28,22 +28,25 @@ func (r *Rule) ServerErrors(c Choice) bool {
 	return false
 }
 
-// Answered takes in what a server's agent says of its answers: how many had a
-// status of 500 to 599 since it began, and how many of the latest. In pools that
-// count them as failures, enough of them in a row take the server out for a
-// while. It tells whether they did in any.
-func (e *Engine) Answered(server string, errors uint64, inARow uint32) (ejected bool) {
+// Answered takes in what a server's agent says of its answers for a service: how
+// many had a status of 500 to 599 since it began, and how many of the latest. In
+// pools that the service leads to and that count them as failures, enough of them in
+// a row take the server out for a while. It tells whether they did in any.
+func (e *Engine) Answered(server, service string, errors uint64, inARow uint32) (ejected bool) {
 	st := e.state
 	st.mu.Lock()
 	s := st.server(server)
-	before := s.errors
-	s.errors = errors + 1
+	before, known := s.errors[service]
+	if s.errors == nil {
+		s.errors = make(map[string]uint64)
+	}
+	s.errors[service] = errors
 	st.mu.Unlock()
-	if before == 0 || errors < before {
+	if !known || errors <= before {
 		return false // nothing new
 	}
 	for _, p := range e.pools {
-		if _, ok := p.index[server]; !ok || !p.serverErrors || int(inARow) < p.ejection.Failures {
+		if _, ok := p.index[server]; !ok || !p.serverErrors || !p.services[service] || int(inARow) < p.ejection.Failures {
 			continue
 		}
 		for range p.ejection.Failures {

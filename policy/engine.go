@@ -111,9 +111,13 @@ func (c *compilation) pool(s *Service, name string) *pool {
 		}
 	}
 	if p := c.done[key]; p != nil {
+		for b := p; b != nil && !b.services[s.Name]; b = b.backup {
+			b.services[s.Name] = true
+		}
 		return p
 	}
 	p := newPool(c.e, m, key, members)
+	p.services[s.Name] = true
 	c.done[key] = p
 	c.e.pools = append(c.e.pools, p)
 	if m.Backup != "" {

@@ -23,6 +23,7 @@ type pool struct {
 	serverErrors bool
 	program      *Program
 	backup       *pool
+	services     map[string]bool // that lead to it
 
 	members []member // by priority
 	index   map[string]int32
@@ -51,7 +52,7 @@ type level struct {
 }
 
 func newPool(e *Engine, m *Pool, key string, members []Member) *pool {
-	p := &pool{e: e, name: m.Name, key: key, algorithm: or(m.Algorithm, RoundRobinAlgorithm), panicking: m.PanicPercent, slow: m.SlowStart}
+	p := &pool{e: e, name: m.Name, key: key, algorithm: or(m.Algorithm, RoundRobinAlgorithm), panicking: m.PanicPercent, slow: m.SlowStart, services: make(map[string]bool)}
 	if m.Hash != nil {
 		p.hash = *m.Hash
 	}

@@ -62,6 +62,10 @@ func TestAServerIsEjectedForItsAnswers(t *testing.T) {
 		}
 		return in
 	}
+	// Another application of the node is another matter.
+	if b.e.Answered("s1", "api", 0, 0); b.e.Answered("s1", "api", 9, 9) {
+		t.Error("ejected for what it answers to requests of another service")
+	}
 	for _, c := range []struct {
 		what   string
 		errors uint64
@@ -75,18 +79,53 @@ func TestAServerIsEjectedForItsAnswers(t *testing.T) {
 		{"enough", 3, 3, true},
 		{"it is out already", 9, 9, false},
 	} {
-		if got := b.e.Answered("s1", c.errors, c.inARow); got != c.want {
+		if got := b.e.Answered("s1", "web", c.errors, c.inARow); got != c.want {
 			t.Errorf("%s: ejected %v", c.what, got)
 		}
 	}
 	if got := fmt.Sprint(ejected()); got != "[app/s1]" {
 		t.Errorf("ejected: %s", got)
 	}
-	if b.e.Answered("s2", 0, 0); b.e.Answered("s2", 9, 9) {
+	if b.e.Answered("s2", "web", 0, 0); b.e.Answered("s2", "web", 9, 9) {
 		t.Error("both of two are ejected; at most half shall be")
 	}
 	b.advance(DefaultEjectionBase)
-	if b.e.Answered("s1", 9, 9); len(ejected()) != 0 {
+	if b.e.Answered("s1", "web", 9, 9); len(ejected()) != 0 {
 		t.Errorf("ejected again without a new failure: %v", ejected())
+	}
+}
+
+// A pool that several services lead to, by a backup as well, counts the answers to
+// requests of all of them.
+func TestAServerIsEjectedForItsAnswersToAnyOfAPoolsServices(t *testing.T) {
+	x := &Ejection{Failures: 3, ServerErrors: true}
+	m := &Model{
+		Services: []Service{
+			{Name: "web", DefaultPool: "main", Servers: []string{"s1", "s2"}},
+			{Name: "api", DefaultPool: "main", Servers: []string{"s1", "s2"}},
+			{Name: "old", DefaultPool: "own", Servers: []string{"s1", "s2"}},
+		},
+		Pools: []Pool{
+			{Name: "main", Members: members(2), Backup: "spare", Ejection: x}, {Name: "spare", Members: members(2), Ejection: x},
+			{Name: "own", Ejection: x},
+		},
+	}
+	for service, want := range map[string]string{"web": "[main/s1 spare/s1]", "api": "[main/s1 spare/s1]", "old": "[old/own/s1]", "none": "[]"} {
+		b := newBed(t, nil)
+		e, err := Compile(m, b.st)
+		if err != nil {
+			t.Fatal(err)
+		}
+		e.Answered("s1", service, 0, 0)
+		e.Answered("s1", service, 3, 3)
+		in := []string{}
+		for _, s := range b.st.States() {
+			if s.Health == Ejected {
+				in = append(in, s.Pool+"/"+s.Server)
+			}
+		}
+		if got := fmt.Sprint(in); got != want {
+			t.Errorf("answers of %s: ejected %s, want %s", service, got, want)
+		}
 	}
 }

@@ -38,7 +38,7 @@ type serverState struct {
 	since    atomic.Int64 // sent to it since that report
 	held     atomic.Int64 // sent to it past its agent, and not over yet: see Hold
 
-	errors uint64 // that its agent has counted, and 1; 0: nothing is known; guarded by State.mu
+	errors map[string]uint64 // that its agent has counted, by service; guarded by State.mu
 
 	down   bool   // guarded by State.mu
 	reason string // why it is down; guarded by State.mu

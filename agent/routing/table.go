@@ -111,8 +111,10 @@ func (t *Table) learn(services []Service, states []*shuntv1.ServerState) {
 		t.state.SetHealth(x.Pool, x.Server, health(x.Health), x.Reason)
 		if x.Pool == "" {
 			t.state.SetLoad(x.Server, int(x.Load))
-			if t.engine.Load().Answered(x.Server, x.ServerErrors, x.ServerErrorsInARow) {
-				t.log.Warn("a server is ejected for its answers", "server", x.Server, "errors_in_a_row", x.ServerErrorsInARow)
+			for _, n := range x.Answers {
+				if t.engine.Load().Answered(x.Server, n.Service, n.ServerErrors, n.ServerErrorsInARow) {
+					t.log.Warn("a server is ejected for its answers", "server", x.Server, "service", n.Service, "errors_in_a_row", n.ServerErrorsInARow)
+				}
 			}
 		}
 	}

@@ -1130,13 +1130,11 @@ type Report struct {
 	Servers []*ServerCount `protobuf:"bytes,16,rep,name=servers,proto3" json:"servers,omitempty"`
 	// Sessions that this node gave to other servers because it drains.
 	SessionsMoved uint64 `protobuf:"varint,17,opt,name=sessions_moved,json=sessionsMoved,proto3" json:"sessions_moved,omitempty"`
-	// Answers of this node's applications with status 500 to 599, and how many of
-	// the latest answers have one. Of sessions that the agent relays, and of
-	// applications that tell it.
-	ServerErrors       uint64 `protobuf:"varint,18,opt,name=server_errors,json=serverErrors,proto3" json:"server_errors,omitempty"`
-	ServerErrorsInARow uint32 `protobuf:"varint,19,opt,name=server_errors_in_a_row,json=serverErrorsInARow,proto3" json:"server_errors_in_a_row,omitempty"`
 	// What this dispatcher has learnt of routes in mode auto.
-	Learned       []*LearnedRoute `protobuf:"bytes,20,rep,name=learned,proto3" json:"learned,omitempty"`
+	Learned []*LearnedRoute `protobuf:"bytes,20,rep,name=learned,proto3" json:"learned,omitempty"`
+	// How this node's applications answer, where the agent relays or the
+	// application tells it.
+	Answers       []*ServiceAnswers `protobuf:"bytes,21,rep,name=answers,proto3" json:"answers,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1255,23 +1253,16 @@ func (x *Report) GetSessionsMoved() uint64 {
 	return 0
 }
 
-func (x *Report) GetServerErrors() uint64 {
-	if x != nil {
-		return x.ServerErrors
-	}
-	return 0
-}
-
-func (x *Report) GetServerErrorsInARow() uint32 {
-	if x != nil {
-		return x.ServerErrorsInARow
-	}
-	return 0
-}
-
 func (x *Report) GetLearned() []*LearnedRoute {
 	if x != nil {
 		return x.Learned
+	}
+	return nil
+}
+
+func (x *Report) GetAnswers() []*ServiceAnswers {
+	if x != nil {
+		return x.Answers
 	}
 	return nil
 }
@@ -1983,7 +1974,7 @@ const file_shunt_v1_control_proto_rawDesc = "" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x10\n" +
 	"\x03mac\x18\x02 \x01(\fR\x03mac\"%\n" +
 	"\rSnapshotQuery\x12\x14\n" +
-	"\x05query\x18\x01 \x01(\x04R\x05query\"\xd9\x05\n" +
+	"\x05query\x18\x01 \x01(\x04R\x05query\"\xc0\x05\n" +
 	"\x06Report\x12)\n" +
 	"\x10requests_proxied\x18\x01 \x01(\x04R\x0frequestsProxied\x12)\n" +
 	"\x10requests_refused\x18\x02 \x01(\x04R\x0frequestsRefused\x129\n" +
@@ -1997,14 +1988,13 @@ const file_shunt_v1_control_proto_rawDesc = "" +
 	"\x04load\x18\x0e \x01(\rR\x04load\x12,\n" +
 	"\x06routes\x18\x0f \x03(\v2\x14.shunt.v1.RouteCountR\x06routes\x12/\n" +
 	"\aservers\x18\x10 \x03(\v2\x15.shunt.v1.ServerCountR\aservers\x12%\n" +
-	"\x0esessions_moved\x18\x11 \x01(\x04R\rsessionsMoved\x12#\n" +
-	"\rserver_errors\x18\x12 \x01(\x04R\fserverErrors\x122\n" +
-	"\x16server_errors_in_a_row\x18\x13 \x01(\rR\x12serverErrorsInARow\x120\n" +
-	"\alearned\x18\x14 \x03(\v2\x16.shunt.v1.LearnedRouteR\alearned\x1a8\n" +
+	"\x0esessions_moved\x18\x11 \x01(\x04R\rsessionsMoved\x120\n" +
+	"\alearned\x18\x14 \x03(\v2\x16.shunt.v1.LearnedRouteR\alearned\x122\n" +
+	"\aanswers\x18\x15 \x03(\v2\x18.shunt.v1.ServiceAnswersR\aanswers\x1a8\n" +
 	"\n" +
 	"GuardEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"k\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01J\x04\b\x12\x10\x13J\x04\b\x13\x10\x14\"k\n" +
 	"\fLearnedRoute\x12\x18\n" +
 	"\aservice\x18\x01 \x01(\tR\aservice\x12\x14\n" +
 	"\x05route\x18\x02 \x01(\tR\x05route\x12+\n" +
@@ -2102,7 +2092,8 @@ var file_shunt_v1_control_proto_goTypes = []any{
 	(*Session)(nil),        // 26: shunt.v1.Session
 	(Path)(0),              // 27: shunt.v1.Path
 	(*ServerState)(nil),    // 28: shunt.v1.ServerState
-	(*PolicySnapshot)(nil), // 29: shunt.v1.PolicySnapshot
+	(*ServiceAnswers)(nil), // 29: shunt.v1.ServiceAnswers
+	(*PolicySnapshot)(nil), // 30: shunt.v1.PolicySnapshot
 }
 var file_shunt_v1_control_proto_depIdxs = []int32{
 	2,  // 0: shunt.v1.AttachRequest.hello:type_name -> shunt.v1.Hello
@@ -2134,23 +2125,24 @@ var file_shunt_v1_control_proto_depIdxs = []int32{
 	16, // 26: shunt.v1.Report.routes:type_name -> shunt.v1.RouteCount
 	17, // 27: shunt.v1.Report.servers:type_name -> shunt.v1.ServerCount
 	14, // 28: shunt.v1.Report.learned:type_name -> shunt.v1.LearnedRoute
-	15, // 29: shunt.v1.LearnedRoute.sizes:type_name -> shunt.v1.LearnedSize
-	19, // 30: shunt.v1.NodeConfig.nodes:type_name -> shunt.v1.Node
-	20, // 31: shunt.v1.NodeConfig.services:type_name -> shunt.v1.Service
-	29, // 32: shunt.v1.NodeConfig.policy:type_name -> shunt.v1.PolicySnapshot
-	24, // 33: shunt.v1.Node.roles:type_name -> shunt.v1.Role
-	3,  // 34: shunt.v1.Node.applications:type_name -> shunt.v1.Application
-	25, // 35: shunt.v1.Service.vips:type_name -> shunt.v1.Endpoint
-	21, // 36: shunt.v1.Service.leases:type_name -> shunt.v1.Lease
-	25, // 37: shunt.v1.Lease.local:type_name -> shunt.v1.Endpoint
-	25, // 38: shunt.v1.Lease.vip:type_name -> shunt.v1.Endpoint
-	0,  // 39: shunt.v1.ControlService.Attach:input_type -> shunt.v1.AttachRequest
-	1,  // 40: shunt.v1.ControlService.Attach:output_type -> shunt.v1.AttachResponse
-	40, // [40:41] is the sub-list for method output_type
-	39, // [39:40] is the sub-list for method input_type
-	39, // [39:39] is the sub-list for extension type_name
-	39, // [39:39] is the sub-list for extension extendee
-	0,  // [0:39] is the sub-list for field type_name
+	29, // 29: shunt.v1.Report.answers:type_name -> shunt.v1.ServiceAnswers
+	15, // 30: shunt.v1.LearnedRoute.sizes:type_name -> shunt.v1.LearnedSize
+	19, // 31: shunt.v1.NodeConfig.nodes:type_name -> shunt.v1.Node
+	20, // 32: shunt.v1.NodeConfig.services:type_name -> shunt.v1.Service
+	30, // 33: shunt.v1.NodeConfig.policy:type_name -> shunt.v1.PolicySnapshot
+	24, // 34: shunt.v1.Node.roles:type_name -> shunt.v1.Role
+	3,  // 35: shunt.v1.Node.applications:type_name -> shunt.v1.Application
+	25, // 36: shunt.v1.Service.vips:type_name -> shunt.v1.Endpoint
+	21, // 37: shunt.v1.Service.leases:type_name -> shunt.v1.Lease
+	25, // 38: shunt.v1.Lease.local:type_name -> shunt.v1.Endpoint
+	25, // 39: shunt.v1.Lease.vip:type_name -> shunt.v1.Endpoint
+	0,  // 40: shunt.v1.ControlService.Attach:input_type -> shunt.v1.AttachRequest
+	1,  // 41: shunt.v1.ControlService.Attach:output_type -> shunt.v1.AttachResponse
+	41, // [41:42] is the sub-list for method output_type
+	40, // [40:41] is the sub-list for method input_type
+	40, // [40:40] is the sub-list for extension type_name
+	40, // [40:40] is the sub-list for extension extendee
+	0,  // [0:40] is the sub-list for field type_name
 }
 
 func init() { file_shunt_v1_control_proto_init() }

@@ -4043,10 +4043,9 @@ type ServerState struct {
 	// Requests or connections that its application works on, as its agent sees it.
 	Load uint32 `protobuf:"varint,6,opt,name=load,proto3" json:"load,omitempty"`
 	// As in Report; of a server in every pool.
-	ServerErrors       uint64 `protobuf:"varint,7,opt,name=server_errors,json=serverErrors,proto3" json:"server_errors,omitempty"`
-	ServerErrorsInARow uint32 `protobuf:"varint,8,opt,name=server_errors_in_a_row,json=serverErrorsInARow,proto3" json:"server_errors_in_a_row,omitempty"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	Answers       []*ServiceAnswers `protobuf:"bytes,9,rep,name=answers,proto3" json:"answers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ServerState) Reset() {
@@ -4121,14 +4120,70 @@ func (x *ServerState) GetLoad() uint32 {
 	return 0
 }
 
-func (x *ServerState) GetServerErrors() uint64 {
+func (x *ServerState) GetAnswers() []*ServiceAnswers {
+	if x != nil {
+		return x.Answers
+	}
+	return nil
+}
+
+// How the application of a service answers on a node.
+type ServiceAnswers struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Service string                 `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
+	// Answers with status 500 to 599 since its agent began, and how many of the
+	// latest answers have one.
+	ServerErrors       uint64 `protobuf:"varint,2,opt,name=server_errors,json=serverErrors,proto3" json:"server_errors,omitempty"`
+	ServerErrorsInARow uint32 `protobuf:"varint,3,opt,name=server_errors_in_a_row,json=serverErrorsInARow,proto3" json:"server_errors_in_a_row,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
+}
+
+func (x *ServiceAnswers) Reset() {
+	*x = ServiceAnswers{}
+	mi := &file_shunt_v1_policy_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ServiceAnswers) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ServiceAnswers) ProtoMessage() {}
+
+func (x *ServiceAnswers) ProtoReflect() protoreflect.Message {
+	mi := &file_shunt_v1_policy_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ServiceAnswers.ProtoReflect.Descriptor instead.
+func (*ServiceAnswers) Descriptor() ([]byte, []int) {
+	return file_shunt_v1_policy_proto_rawDescGZIP(), []int{49}
+}
+
+func (x *ServiceAnswers) GetService() string {
+	if x != nil {
+		return x.Service
+	}
+	return ""
+}
+
+func (x *ServiceAnswers) GetServerErrors() uint64 {
 	if x != nil {
 		return x.ServerErrors
 	}
 	return 0
 }
 
-func (x *ServerState) GetServerErrorsInARow() uint32 {
+func (x *ServiceAnswers) GetServerErrorsInARow() uint32 {
 	if x != nil {
 		return x.ServerErrorsInARow
 	}
@@ -4400,16 +4455,19 @@ const file_shunt_v1_policy_proto_rawDesc = "" +
 	"\x06states\x18\x05 \x03(\v2\x15.shunt.v1.ServerStateR\x06states\";\n" +
 	"\tPolicyAck\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\x12\x14\n" +
-	"\x05error\x18\x02 \x01(\tR\x05error\"\x95\x02\n" +
+	"\x05error\x18\x02 \x01(\tR\x05error\"\xfc\x01\n" +
 	"\vServerState\x12\x16\n" +
 	"\x06server\x18\x01 \x01(\tR\x06server\x12\x12\n" +
 	"\x04pool\x18\x02 \x01(\tR\x04pool\x12-\n" +
 	"\x06health\x18\x03 \x01(\x0e2\x15.shunt.v1.HealthStateR\x06health\x12\x16\n" +
 	"\x06reason\x18\x04 \x01(\tR\x06reason\x12&\n" +
 	"\x0fsince_unix_nano\x18\x05 \x01(\x03R\rsinceUnixNano\x12\x12\n" +
-	"\x04load\x18\x06 \x01(\rR\x04load\x12#\n" +
-	"\rserver_errors\x18\a \x01(\x04R\fserverErrors\x122\n" +
-	"\x16server_errors_in_a_row\x18\b \x01(\rR\x12serverErrorsInARow*y\n" +
+	"\x04load\x18\x06 \x01(\rR\x04load\x122\n" +
+	"\aanswers\x18\t \x03(\v2\x18.shunt.v1.ServiceAnswersR\aanswersJ\x04\b\a\x10\bJ\x04\b\b\x10\t\"\x83\x01\n" +
+	"\x0eServiceAnswers\x12\x18\n" +
+	"\aservice\x18\x01 \x01(\tR\aservice\x12#\n" +
+	"\rserver_errors\x18\x02 \x01(\x04R\fserverErrors\x122\n" +
+	"\x16server_errors_in_a_row\x18\x03 \x01(\rR\x12serverErrorsInARow*y\n" +
 	"\fDispatchMode\x12\x1d\n" +
 	"\x19DISPATCH_MODE_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15DISPATCH_MODE_MIGRATE\x10\x01\x12\x17\n" +
@@ -4469,7 +4527,7 @@ func file_shunt_v1_policy_proto_rawDescGZIP() []byte {
 }
 
 var file_shunt_v1_policy_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
-var file_shunt_v1_policy_proto_msgTypes = make([]protoimpl.MessageInfo, 49)
+var file_shunt_v1_policy_proto_msgTypes = make([]protoimpl.MessageInfo, 50)
 var file_shunt_v1_policy_proto_goTypes = []any{
 	(DispatchMode)(0),           // 0: shunt.v1.DispatchMode
 	(Algorithm)(0),              // 1: shunt.v1.Algorithm
@@ -4526,7 +4584,8 @@ var file_shunt_v1_policy_proto_goTypes = []any{
 	(*PolicySnapshot)(nil),      // 52: shunt.v1.PolicySnapshot
 	(*PolicyAck)(nil),           // 53: shunt.v1.PolicyAck
 	(*ServerState)(nil),         // 54: shunt.v1.ServerState
-	(*durationpb.Duration)(nil), // 55: google.protobuf.Duration
+	(*ServiceAnswers)(nil),      // 55: shunt.v1.ServiceAnswers
+	(*durationpb.Duration)(nil), // 56: google.protobuf.Duration
 }
 var file_shunt_v1_policy_proto_depIdxs = []int32{
 	8,  // 0: shunt.v1.Policy.services:type_name -> shunt.v1.ServicePolicy
@@ -4535,8 +4594,8 @@ var file_shunt_v1_policy_proto_depIdxs = []int32{
 	7,  // 3: shunt.v1.Policy.leases:type_name -> shunt.v1.SessionLease
 	9,  // 4: shunt.v1.ServicePolicy.limits:type_name -> shunt.v1.ServiceLimits
 	10, // 5: shunt.v1.ServicePolicy.routes:type_name -> shunt.v1.Route
-	55, // 6: shunt.v1.ServiceLimits.head_timeout:type_name -> google.protobuf.Duration
-	55, // 7: shunt.v1.ServiceLimits.import_timeout:type_name -> google.protobuf.Duration
+	56, // 6: shunt.v1.ServiceLimits.head_timeout:type_name -> google.protobuf.Duration
+	56, // 7: shunt.v1.ServiceLimits.import_timeout:type_name -> google.protobuf.Duration
 	13, // 8: shunt.v1.Route.match:type_name -> shunt.v1.Match
 	11, // 9: shunt.v1.Route.pools:type_name -> shunt.v1.WeightedPool
 	12, // 10: shunt.v1.Route.reject:type_name -> shunt.v1.Reject
@@ -4557,15 +4616,15 @@ var file_shunt_v1_policy_proto_depIdxs = []int32{
 	20, // 25: shunt.v1.Hash.on:type_name -> shunt.v1.HashKey
 	23, // 26: shunt.v1.HealthCheck.http:type_name -> shunt.v1.HttpCheck
 	24, // 27: shunt.v1.HealthCheck.tcp:type_name -> shunt.v1.TcpCheck
-	55, // 28: shunt.v1.HealthCheck.interval:type_name -> google.protobuf.Duration
-	55, // 29: shunt.v1.HealthCheck.timeout:type_name -> google.protobuf.Duration
-	55, // 30: shunt.v1.Ejection.base_time:type_name -> google.protobuf.Duration
-	55, // 31: shunt.v1.Ejection.max_time:type_name -> google.protobuf.Duration
-	55, // 32: shunt.v1.SlowStart.window:type_name -> google.protobuf.Duration
-	55, // 33: shunt.v1.External.deadline:type_name -> google.protobuf.Duration
+	56, // 28: shunt.v1.HealthCheck.interval:type_name -> google.protobuf.Duration
+	56, // 29: shunt.v1.HealthCheck.timeout:type_name -> google.protobuf.Duration
+	56, // 30: shunt.v1.Ejection.base_time:type_name -> google.protobuf.Duration
+	56, // 31: shunt.v1.Ejection.max_time:type_name -> google.protobuf.Duration
+	56, // 32: shunt.v1.SlowStart.window:type_name -> google.protobuf.Duration
+	56, // 33: shunt.v1.External.deadline:type_name -> google.protobuf.Duration
 	29, // 34: shunt.v1.External.breaker:type_name -> shunt.v1.Breaker
 	28, // 35: shunt.v1.External.tls:type_name -> shunt.v1.ExternalTls
-	55, // 36: shunt.v1.Breaker.open_time:type_name -> google.protobuf.Duration
+	56, // 36: shunt.v1.Breaker.open_time:type_name -> google.protobuf.Duration
 	2,  // 37: shunt.v1.ResourceRef.kind:type_name -> shunt.v1.ResourceKind
 	2,  // 38: shunt.v1.GetPolicyRequest.kind:type_name -> shunt.v1.ResourceKind
 	6,  // 39: shunt.v1.GetPolicyResponse.policy:type_name -> shunt.v1.Policy
@@ -4592,25 +4651,26 @@ var file_shunt_v1_policy_proto_depIdxs = []int32{
 	31, // 60: shunt.v1.PolicySnapshot.removed:type_name -> shunt.v1.ResourceRef
 	54, // 61: shunt.v1.PolicySnapshot.states:type_name -> shunt.v1.ServerState
 	5,  // 62: shunt.v1.ServerState.health:type_name -> shunt.v1.HealthState
-	32, // 63: shunt.v1.PolicyService.GetPolicy:input_type -> shunt.v1.GetPolicyRequest
-	34, // 64: shunt.v1.PolicyService.Apply:input_type -> shunt.v1.ApplyRequest
-	38, // 65: shunt.v1.PolicyService.Delete:input_type -> shunt.v1.DeleteRequest
-	40, // 66: shunt.v1.PolicyService.Watch:input_type -> shunt.v1.WatchRequest
-	43, // 67: shunt.v1.PolicyService.Explain:input_type -> shunt.v1.ExplainRequest
-	46, // 68: shunt.v1.PolicyService.Drain:input_type -> shunt.v1.DrainRequest
-	48, // 69: shunt.v1.PolicyService.GetTop:input_type -> shunt.v1.GetTopRequest
-	33, // 70: shunt.v1.PolicyService.GetPolicy:output_type -> shunt.v1.GetPolicyResponse
-	35, // 71: shunt.v1.PolicyService.Apply:output_type -> shunt.v1.ApplyResponse
-	39, // 72: shunt.v1.PolicyService.Delete:output_type -> shunt.v1.DeleteResponse
-	41, // 73: shunt.v1.PolicyService.Watch:output_type -> shunt.v1.WatchResponse
-	44, // 74: shunt.v1.PolicyService.Explain:output_type -> shunt.v1.ExplainResponse
-	47, // 75: shunt.v1.PolicyService.Drain:output_type -> shunt.v1.DrainResponse
-	49, // 76: shunt.v1.PolicyService.GetTop:output_type -> shunt.v1.GetTopResponse
-	70, // [70:77] is the sub-list for method output_type
-	63, // [63:70] is the sub-list for method input_type
-	63, // [63:63] is the sub-list for extension type_name
-	63, // [63:63] is the sub-list for extension extendee
-	0,  // [0:63] is the sub-list for field type_name
+	55, // 63: shunt.v1.ServerState.answers:type_name -> shunt.v1.ServiceAnswers
+	32, // 64: shunt.v1.PolicyService.GetPolicy:input_type -> shunt.v1.GetPolicyRequest
+	34, // 65: shunt.v1.PolicyService.Apply:input_type -> shunt.v1.ApplyRequest
+	38, // 66: shunt.v1.PolicyService.Delete:input_type -> shunt.v1.DeleteRequest
+	40, // 67: shunt.v1.PolicyService.Watch:input_type -> shunt.v1.WatchRequest
+	43, // 68: shunt.v1.PolicyService.Explain:input_type -> shunt.v1.ExplainRequest
+	46, // 69: shunt.v1.PolicyService.Drain:input_type -> shunt.v1.DrainRequest
+	48, // 70: shunt.v1.PolicyService.GetTop:input_type -> shunt.v1.GetTopRequest
+	33, // 71: shunt.v1.PolicyService.GetPolicy:output_type -> shunt.v1.GetPolicyResponse
+	35, // 72: shunt.v1.PolicyService.Apply:output_type -> shunt.v1.ApplyResponse
+	39, // 73: shunt.v1.PolicyService.Delete:output_type -> shunt.v1.DeleteResponse
+	41, // 74: shunt.v1.PolicyService.Watch:output_type -> shunt.v1.WatchResponse
+	44, // 75: shunt.v1.PolicyService.Explain:output_type -> shunt.v1.ExplainResponse
+	47, // 76: shunt.v1.PolicyService.Drain:output_type -> shunt.v1.DrainResponse
+	49, // 77: shunt.v1.PolicyService.GetTop:output_type -> shunt.v1.GetTopResponse
+	71, // [71:78] is the sub-list for method output_type
+	64, // [64:71] is the sub-list for method input_type
+	64, // [64:64] is the sub-list for extension type_name
+	64, // [64:64] is the sub-list for extension extendee
+	0,  // [0:64] is the sub-list for field type_name
 }
 
 func init() { file_shunt_v1_policy_proto_init() }
@@ -4651,7 +4711,7 @@ func file_shunt_v1_policy_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_shunt_v1_policy_proto_rawDesc), len(file_shunt_v1_policy_proto_rawDesc)),
 			NumEnums:      6,
-			NumMessages:   49,
+			NumMessages:   50,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
