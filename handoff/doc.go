@@ -28,7 +28,12 @@
 // too sets ConnState as the server's hook. Without either, and after Hijack,
 // connections stay.
 //
-// A connection can therefore come before its next request does (Session.Idle).
+// Served so, the program also tells the agent of answers with a status of 500 to
+// 599, and of the first other one after them, for policies that leave such
+// servers out. Answers that do not fail cost nothing, and nothing stands between
+// the http.Server and its connection: sendfile, Flush and Hijack are what they are.
+//
+// A connection can come before its next request does (Session.Idle).
 // To the http.Server it is a new one: ReadHeaderTimeout and ReadTimeout run from
 // then on.
 //
