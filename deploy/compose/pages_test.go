@@ -4,6 +4,7 @@ package compose
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -66,8 +67,12 @@ func (p *project) page(bin, dir string, b pages.Block) string {
 	defer cancel()
 	begin := time.Now()
 	env := append([]string{"COMPOSE_PROJECT_NAME=" + p.name, "PATH=" + bin + ":" + os.Getenv("PATH")}, p.env...)
+	if p.engine != nil {
+		env = append(env, "DOCKER_CONFIG="+bin)
+	}
 	cmd := command(ctx, env, "bash", "-euxo", "pipefail", "-c", b.Text)
 	cmd.Dir = dir
+	cmd.WaitDelay = 10 * time.Second // what it started may go on
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		p.t.Fatalf("%s: %v\n%s", b.At(), err, out[max(0, len(out)-8192):])
@@ -81,6 +86,15 @@ func (p *project) page(bin, dir string, b pages.Block) string {
 // Debian 12 has v1.
 func (p *project) docker2(bin string) {
 	p.t.Helper()
+	if p.engine != nil {
+		// Builds take their proxy from here, as up has given it to them: without one
+		// they would not find what it has left in the engine's cache, and would need a
+		// way out.
+		config := fmt.Sprintf(`{"proxies": {"default": {"httpProxy": %q}}}`, p.engine.proxy)
+		if err := os.WriteFile(filepath.Join(bin, "config.json"), []byte(config), 0o600); err != nil {
+			p.t.Fatal(err)
+		}
+	}
 	if os.Getenv("COMPOSE") == "docker compose" {
 		return
 	}
