@@ -35,26 +35,6 @@ func (g *Guard) Diversions() ([]Diversion, error) {
 	return all, nil
 }
 
-// UndivertNode ends all diversions to the node with this MAC, because it is
-// dead, and returns how many there were. Diversions made to it meanwhile may
-// remain.
-func (g *Guard) UndivertNode(mac net.HardwareAddr) (n int, err error) {
-	err = g.eachDiversion(func(key *flowKey, hop *nextHop) error {
-		if !bytes.Equal(hop.mac(), mac) {
-			return nil
-		}
-		gone, err := g.undivertIf(key, func(now *nextHop) bool { return *now == *hop })
-		if gone {
-			n++
-		}
-		return err
-	})
-	if err != nil {
-		return n, fmt.Errorf("end the diversions to %s in the guard on %s: %w", mac, g.name, err)
-	}
-	return n, nil
-}
-
 // eachDiversion calls f, which may end diversions, for each one, until f fails.
 func (g *Guard) eachDiversion(f func(*flowKey, *nextHop) error) error {
 	const chunk = 4096 // more than one bucket of the map can hold

@@ -34,8 +34,8 @@ func TestDiversionsBeyondTheRoomReplaceOldOnes(t *testing.T) {
 			t.Fatalf("diversion %d: there %v, %v", i, ok, err)
 		}
 	}
-	n, err := x.g.UndivertNode(x.mac)
-	if err != nil || n == 0 || n > 1024 {
+	left, err := x.g.Diversions()
+	if n := len(left); err != nil || n == 0 || n > 1024 {
 		t.Errorf("%d diversions were left, %v", n, err)
 	}
 }
@@ -60,31 +60,6 @@ func TestMappedAddressesAreIPv4(t *testing.T) {
 	}
 	if _, ok, err := x.g.Diverted(mapped(client), mapped(session)); ok || err != nil {
 		t.Errorf("diverted %v, %v after Undivert", ok, err)
-	}
-}
-
-func TestUndivertNodeEndsTheDiversionsToOneNode(t *testing.T) {
-	x := lone(t)
-	x.open(Options{MaxDivert: 65536})
-	dead, alive := net.HardwareAddr{2, 0, 0, 0, 0, 1}, net.HardwareAddr{2, 0, 0, 0, 0, 2}
-	const each = 5000 // more than one batch
-	for i := range 2 * each {
-		c, s := peer(i)
-		if err := x.g.Divert(c, s, []net.HardwareAddr{dead, alive}[i/2%2], 0); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if n, err := x.g.UndivertNode(dead); n != each || err != nil {
-		t.Errorf("ended %d diversions, %v; want %d", n, err, each)
-	}
-	for i := range 2 * each {
-		c, s := peer(i)
-		if _, ok, err := x.g.Diverted(c, s); ok != (i/2%2 == 1) || err != nil {
-			t.Fatalf("diversion %d is there: %v, %v", i, ok, err)
-		}
-	}
-	if n, err := x.g.UndivertNode(dead); n != 0 || err != nil {
-		t.Errorf("the second time: %d, %v", n, err)
 	}
 }
 
@@ -175,22 +150,6 @@ func BenchmarkDivert(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		if err := x.g.Divert(c, s, x.mac, 0); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
-
-func BenchmarkUndivertNode(b *testing.B) {
-	x := lone(b)
-	x.open(Options{})
-	for i := range 50000 {
-		c, s := peer(i)
-		if err := x.g.Divert(c, s, x.mac, 0); err != nil {
-			b.Fatal(err)
-		}
-	}
-	for b.Loop() {
-		if _, err := x.g.UndivertNode(net.HardwareAddr{2, 0, 0, 0, 0, 9}); err != nil {
 			b.Fatal(err)
 		}
 	}
