@@ -21,7 +21,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 	"go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	tracev1 "go.opentelemetry.io/proto/otlp/trace/v1"
-	"go.yaml.in/yaml/v3"
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 
@@ -119,10 +118,10 @@ func observe(t *testing.T, o lab.Options) *observed {
 			}
 		})
 	}
-	x.restart(lab.ControllerHost)
+	x.restart(lab.ControllerHost, "controller")
 	for host := range x.daemons {
 		if host != lab.ControllerHost {
-			x.restart(host)
+			x.restart(host, x.daemons[host])
 		}
 	}
 	for host := range x.daemons {
@@ -149,43 +148,6 @@ func observe(t *testing.T, o lab.Options) *observed {
 		return ""
 	})
 	return x
-}
-
-// configure changes a daemon's file.
-func (x *observed) configure(host string, change func(map[string]any)) {
-	x.t.Helper()
-	path := filepath.Join(lab.Dir, x.Name(), host, "config.yaml")
-	b, err := os.ReadFile(path)
-	if err != nil {
-		x.t.Fatal(err)
-	}
-	c := make(map[string]any)
-	if err := yaml.Unmarshal(b, &c); err != nil {
-		x.t.Fatal(err)
-	}
-	change(c)
-	if b, err = yaml.Marshal(c); err != nil {
-		x.t.Fatal(err)
-	}
-	if err := os.WriteFile(path, b, 0o644); err != nil {
-		x.t.Fatal(err)
-	}
-}
-
-func (x *observed) restart(host string) {
-	x.t.Helper()
-	name := x.daemons[host]
-	if err := x.Signal(host, name, unix.SIGTERM); err != nil {
-		x.t.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(x.t.Context(), 15*time.Second)
-	defer cancel()
-	if err := x.WaitExit(ctx, host, name); err != nil {
-		x.t.Fatal(err)
-	}
-	if err := x.Start(host, name); err != nil {
-		x.t.Fatal(err)
-	}
 }
 
 // get fetches a page of a daemon's endpoint; status 0: it cannot be reached.
