@@ -197,7 +197,12 @@ func (s *session) choose() (migration.Event, bool) {
 	byName := s.service.byName
 	controller := s.d.o.Controller.Connected()
 	usable := func(name string) bool { return !s.tried[name] && s.d.Reachable(s.service.Name, byName[name]) }
-	choice, ok := s.rule.Choose(&s.request, usable)
+	// A node that has just fallen silent is chosen only if there is no other: a
+	// session that is offered to a dead one is lost.
+	choice, ok := s.rule.Choose(&s.request, func(name string) bool { return usable(name) && s.d.fresh(name) })
+	if !ok {
+		choice, ok = s.rule.Choose(&s.request, usable)
+	}
 	if ok {
 		var rejected *routing.RejectedError
 		var err error
@@ -253,6 +258,15 @@ func (d *Dispatcher) Reachable(service string, srv Server) bool {
 	}
 	link := d.o.Peers.Link(srv.Node)
 	return link != nil && link.Ready() && len(srv.MAC) == 6
+}
+
+// fresh tells whether a node was heard of lately.
+func (d *Dispatcher) fresh(node string) bool {
+	if node == d.o.Node {
+		return true
+	}
+	link := d.o.Peers.Link(node)
+	return link != nil && link.Fresh()
 }
 
 // observe tells the policy how a choice went, which is to be counted as how;

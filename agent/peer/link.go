@@ -18,6 +18,7 @@ import (
 
 const (
 	pingEvery = time.Second
+	overdue   = 2 * time.Second // since the last answer to a ping: others are better
 	pongWait  = 3 * time.Second // a silent stream is given up
 )
 
@@ -41,6 +42,7 @@ type Link struct {
 	stream  grpc.BidiStreamingClient[shuntv1.TransferRequest, shuntv1.TransferResponse]
 	clock   offset
 	rtt     time.Duration // of the last ping
+	heard   time.Duration // when its answer came, by our clock
 	pending map[string]chan Answer
 }
 
@@ -116,8 +118,9 @@ func (l *Link) session(ctx context.Context) error {
 			if l.stream == nil {
 				l.log.Debug("the link to the node's agent is up")
 			}
-			l.clock.add(time.Duration(m.Pong.ClockNano), l.now())
-			l.rtt = l.now() - time.Duration(m.Pong.SentNano)
+			l.heard = l.now()
+			l.clock.add(time.Duration(m.Pong.ClockNano), l.heard)
+			l.rtt = l.heard - time.Duration(m.Pong.SentNano)
 			l.stream = stream
 			l.mu.Unlock()
 			select {
@@ -184,6 +187,14 @@ func (l *Link) Ready() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.stream != nil && l.clock.known()
+}
+
+// Fresh tells whether the node has answered the latest ping, or may still. One
+// that has not may be dead, or only busy: a link is given up later than this.
+func (l *Link) Fresh() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.stream != nil && l.now()-l.heard < overdue
 }
 
 // Import sends a hand-off that the target must activate within timeout, or

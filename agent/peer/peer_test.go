@@ -119,6 +119,16 @@ func TestAnImportAndItsAnswer(t *testing.T) {
 	}
 }
 
+func TestANodeThatOwesAnAnswerIsNotFresh(t *testing.T) {
+	s := &target{}
+	l := start(t, s).Link("server1")
+	await(t, "the node answers", l.Fresh)
+	s.mute.Store(true)
+	await(t, "the node is overdue", func() bool { return !l.Fresh() })
+	s.mute.Store(false)
+	await(t, "the node answers again", l.Fresh)
+}
+
 func TestABrokenStreamEndsEveryWait(t *testing.T) {
 	s := &target{}
 	p := start(t, s)
