@@ -81,8 +81,8 @@ type Counters struct{ Proxied, Refused uint64 }
 
 // Dispatcher serves the services that it was last Set to.
 type Dispatcher struct {
-	o    Options
-	next atomic.Uint64 // number of the next hand-off
+	o   Options
+	ids atomic.Uint64 // hand-offs that were numbered
 
 	proxied, refused atomic.Uint64
 
@@ -152,7 +152,8 @@ func (d *Dispatcher) Set(services []Service) error {
 				l = &listener{Listener: nl}
 				d.listeners[at] = l
 				l.service.Store(&service{s, byName, lease.VIP, &policy.RoundRobin{}})
-				d.wg.Go(func() { d.accept(l) })
+				d.wg.Add(1)
+				d.workers.Go(func() { d.accept(l) })
 				d.o.Log.Info("dispatching", "service", s.Name, "session_address", at)
 				continue
 			}
@@ -177,34 +178,45 @@ func listen(ctx context.Context, at netip.AddrPort) (net.Listener, error) {
 	return lc.Listen(ctx, network, at.String())
 }
 
+// accept takes the next connection of a listener, hands the listener on and
+// sees to the connection itself: were it to hand that on, the request would wait
+// until there is nothing left to accept.
 func (d *Dispatcher) accept(l *listener) {
+	c := d.next(l)
+	if c == nil {
+		d.wg.Done()
+		return
+	}
+	s := newSession(d, l.service.Load(), c)
+	if !d.enter(s) {
+		c.Close()
+		d.wg.Done()
+		return
+	}
+	defer d.leave(s)
+	d.workers.Go(func() { d.accept(l) })
+	s.run()
+}
+
+// next waits for the next connection; nil: the listener is closed.
+func (d *Dispatcher) next(l *listener) *net.TCPConn {
 	var pause time.Duration
 	for {
 		c, err := l.Accept()
-		if err != nil {
-			if errors.Is(err, net.ErrClosed) {
-				return
-			}
-			// Out of descriptors or memory: sessions that end will free some.
-			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
-			d.o.Log.Error("cannot accept connections", "on", l.Addr(), "err", err, "next_try_in", pause)
-			select {
-			case <-time.After(pause):
-			case <-d.ctx.Done():
-				return
-			}
-			continue
+		if err == nil {
+			return c.(*net.TCPConn)
 		}
-		pause = 0
-		s := newSession(d, l.service.Load(), c.(*net.TCPConn))
-		if !d.enter(s) {
-			c.Close()
-			return
+		if errors.Is(err, net.ErrClosed) {
+			return nil
 		}
-		d.workers.Go(func() {
-			defer d.leave(s)
-			s.run()
-		})
+		// Out of descriptors or memory: sessions that end will free some.
+		pause = min(max(2*pause, 5*time.Millisecond), time.Second)
+		d.o.Log.Error("cannot accept connections", "on", l.Addr(), "err", err, "next_try_in", pause)
+		select {
+		case <-time.After(pause):
+		case <-d.ctx.Done():
+			return nil
+		}
 	}
 }
 
@@ -308,5 +320,5 @@ func (d *Dispatcher) Close() {
 
 // id returns the id of a new hand-off.
 func (d *Dispatcher) id() string {
-	return fmt.Sprintf("%s-%08x-%d", d.o.Node, uint32(d.o.Instance), d.next.Add(1))
+	return fmt.Sprintf("%s-%08x-%d", d.o.Node, uint32(d.o.Instance), d.ids.Add(1))
 }

@@ -113,7 +113,10 @@ func (s *session) offer() (migration.Event, bool) {
 	s.deadline = time.Now().Add(s.service.ImportTimeout)
 	var err error
 	s.answers, err = s.link.Import(m, s.service.ImportTimeout)
-	runtime.Gosched() // the transport writes it before the steering that follows
+	// The transport writes it before what follows here: it yields once itself, to
+	// whoever has more to send.
+	runtime.Gosched()
+	runtime.Gosched()
 	s.record.step("send")
 	switch {
 	case err == nil:

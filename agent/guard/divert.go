@@ -70,6 +70,7 @@ func (g *Guard) Divert(client, session netip.AddrPort, mac net.HardwareAddr, own
 	if err != nil {
 		return fmt.Errorf("divert %s to %s: %w", client, session, err)
 	}
+	g.used.Store(true)
 	g.diverting.RLock()
 	err = g.divert.Put(unsafe.Pointer(&key), unsafe.Pointer(&hop))
 	g.diverting.RUnlock()
@@ -84,6 +85,9 @@ func (g *Guard) Undivert(client, session netip.AddrPort) error {
 	key, err := newFlowKey(client, session)
 	if err != nil {
 		return fmt.Errorf("undivert %s to %s: %w", client, session, err)
+	}
+	if !g.used.Load() {
+		return nil
 	}
 	if err := g.divert.Delete(unsafe.Pointer(&key)); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 		return fmt.Errorf("undivert %s to %s in the guard on %s: %w", client, session, g.name, err)

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"runtime"
 	"sync"
+	"sync/atomic"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
@@ -47,6 +48,10 @@ type Guard struct {
 	// diverting is held for reading by those that write diversions, and for
 	// writing by the one that looks at a diversion before it ends it.
 	diverting sync.RWMutex
+
+	// used is set before the first diversion: most servers never make one, and
+	// need not ask the kernel for one to end.
+	used atomic.Bool
 }
 
 // Open attaches the guard to an interface in the network namespace of the
@@ -119,6 +124,7 @@ func (g *Guard) install(other hook, maxDivert uint32) error {
 	if err := g.load(maxDivert, append(here[:len(here):len(here)], elsewhere...)); err != nil {
 		return err
 	}
+	g.used.Store(len(here)+len(elsewhere) > 0)
 	if len(here) > 0 {
 		err = g.hook.replace(here[0], g.prog)
 	} else {

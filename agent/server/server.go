@@ -89,44 +89,61 @@ func (s *Server) clock() time.Duration { return time.Since(s.epoch) }
 
 // Transfer serves one source.
 func (s *Server) Transfer(stream grpc.BidiStreamingServer[shuntv1.TransferRequest, shuntv1.TransferResponse]) error {
-	var sending sync.Mutex
-	send := func(m *shuntv1.TransferResponse) {
-		sending.Lock()
-		defer sending.Unlock()
-		// An answer that cannot be sent is asked for: see Resolve.
-		if err := stream.Send(m); err != nil {
-			s.o.Log.Debug("an answer to a source was not sent", "err", err)
-		}
-	}
-	var imports workers.Pool
-	defer imports.Close()
-	slots := make(chan struct{}, maxImports)
+	x := &source{s: s, stream: stream, slots: make(chan struct{}, maxImports), ended: make(chan error, 1)}
+	defer x.imports.Close()
+	x.imports.Go(x.receive)
+	return <-x.ended
+}
+
+// source is the stream of one.
+type source struct {
+	s       *Server
+	stream  grpc.BidiStreamingServer[shuntv1.TransferRequest, shuntv1.TransferResponse]
+	sending sync.Mutex
+	imports workers.Pool
+	slots   chan struct{} // one for each import that goes on
+	ended   chan error    // why nothing more is received
+}
+
+// receive takes messages until there is an import, hands the stream on and sees
+// to the import itself: no other goroutine has to wake up for it.
+func (x *source) receive() {
 	for {
-		m, err := stream.Recv()
+		m, err := x.stream.Recv()
 		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		switch m := m.Message.(type) {
-		case *shuntv1.TransferRequest_Ping:
-			send(&shuntv1.TransferResponse{Message: &shuntv1.TransferResponse_Pong{
-				Pong: &shuntv1.Pong{SentNano: m.Ping.SentNano, ClockNano: int64(s.clock())}}})
-		case *shuntv1.TransferRequest_Import:
-			select {
-			case slots <- struct{}{}:
-			case <-stream.Context().Done():
-				return stream.Context().Err()
+			err = nil
+		} else if err == nil {
+			switch m := m.Message.(type) {
+			case *shuntv1.TransferRequest_Ping:
+				x.send(&shuntv1.TransferResponse{Message: &shuntv1.TransferResponse_Pong{
+					Pong: &shuntv1.Pong{SentNano: m.Ping.SentNano, ClockNano: int64(x.s.clock())}}})
+				continue
+			case *shuntv1.TransferRequest_Import:
+				select {
+				case x.slots <- struct{}{}:
+					x.imports.Go(x.receive)
+					r := x.s.importOnce(m.Import)
+					<-x.slots
+					x.send(&shuntv1.TransferResponse{Message: &shuntv1.TransferResponse_Result{Result: r}})
+					return
+				case <-x.stream.Context().Done():
+					err = x.stream.Context().Err()
+				}
+			default:
+				err = status.Errorf(codes.InvalidArgument, "transfer: a message of type %T is not known here", m)
 			}
-			imports.Go(func() {
-				r := s.importOnce(m.Import)
-				<-slots
-				send(&shuntv1.TransferResponse{Message: &shuntv1.TransferResponse_Result{Result: r}})
-			})
-		default:
-			return status.Errorf(codes.InvalidArgument, "transfer: a message of type %T is not known here", m)
 		}
+		x.ended <- err
+		return
+	}
+}
+
+func (x *source) send(m *shuntv1.TransferResponse) {
+	x.sending.Lock()
+	defer x.sending.Unlock()
+	// An answer that cannot be sent is asked for: see Resolve.
+	if err := x.stream.Send(m); err != nil {
+		x.s.o.Log.Debug("an answer to a source was not sent", "err", err)
 	}
 }
 
