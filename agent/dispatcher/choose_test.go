@@ -288,3 +288,34 @@ func TestModeProxyIsHeeded(t *testing.T) {
 	c.Close()
 	await(t, "it is off its server's load", func() bool { return b.o.Policy.State().Load("server1") == 0 })
 }
+
+// A node that has fallen silent may be dead: what is offered to it is lost.
+func TestASilentNodeIsChosenLast(t *testing.T) {
+	testnet.NeedRoot(t)
+	b := newBed(t, Service{Servers: []Server{movable(application(t, "server1")), movable(application(t, "server2"))}}, nil)
+	offered := make(chan string, 100)
+	says := func(node string) func(*shuntv1.Import) *shuntv1.ImportResult {
+		return func(m *shuntv1.Import) *shuntv1.ImportResult {
+			offered <- node
+			return refuses(m)
+		}
+	}
+	one, two := &target{node: "server1", answer: says("server1")}, &target{node: "server2", answer: says("server2")}
+	b.targets(one, two)
+	one.mute.Store(true)
+	for end := time.Now().Add(deadline); b.peers.Link("server1").Fresh(); {
+		if time.Now().After(end) {
+			t.Fatal("a node that answers no pings is fresh")
+		}
+		<-time.After(time.Millisecond)
+	}
+	for range 4 { // a round robin would begin with server1 in its turn
+		b.ask(request)
+		if first := <-offered; first != "server2" {
+			t.Errorf("the session was offered to %s first", first)
+		}
+		for len(offered) > 0 {
+			<-offered
+		}
+	}
+}

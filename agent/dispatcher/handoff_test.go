@@ -7,6 +7,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -21,6 +22,7 @@ type target struct {
 	shuntv1.UnimplementedTransferServiceServer
 	node   string
 	answer func(*shuntv1.Import) *shuntv1.ImportResult // nil: none
+	mute   atomic.Bool                                 // answers no pings
 
 	mu      sync.Mutex
 	imports []*shuntv1.Import
@@ -43,6 +45,8 @@ func (s *target) Transfer(stream grpc.BidiStreamingServer[shuntv1.TransferReques
 			}
 			result.Id = i.Id
 			r = &shuntv1.TransferResponse{Message: &shuntv1.TransferResponse_Result{Result: result}}
+		} else if s.mute.Load() {
+			continue
 		} else {
 			pong := &shuntv1.Pong{SentNano: m.GetPing().SentNano, ClockNano: int64(time.Hour)}
 			r = &shuntv1.TransferResponse{Message: &shuntv1.TransferResponse_Pong{Pong: pong}}
