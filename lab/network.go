@@ -94,14 +94,10 @@ func connect(h Host, host, sw *netns.Stack, rate uint64) error {
 	return sw.Rate(h.Name, rate)
 }
 
-// congestion is the congestion control of new connections.
-const congestion = "ipv4.tcp_congestion_control"
-
 // prepare sets what a fresh namespace needs before it has links. A kernel
 // without IPv6 will do for a lab without it.
 func prepare(s *netns.Stack, r Role, ipv6 bool) error {
 	keys := [][2]string{
-		{congestion, "cubic"}, // Linux's own default; that of the machine is inherited
 		{"ipv4.ip_forward", "0"},
 		{"ipv4.conf.all.rp_filter", "0"}, // the default of some distributions is inherited
 		{"ipv4.conf.default.rp_filter", "0"},
@@ -123,7 +119,7 @@ func prepare(s *netns.Stack, r Role, ipv6 bool) error {
 	}
 	for _, k := range keys {
 		err := s.Sysctl(k[0], k[1])
-		if errors.Is(err, fs.ErrNotExist) && (strings.HasPrefix(k[0], "ipv6.") && !ipv6 || k[0] == congestion) {
+		if errors.Is(err, fs.ErrNotExist) && strings.HasPrefix(k[0], "ipv6.") && !ipv6 {
 			continue
 		}
 		if err != nil {
