@@ -348,7 +348,7 @@ func TestADrainThatTakesTooLongHasAStatusOfItsOwn(t *testing.T) {
 	if status != exitTimeout || !strings.Contains(out, "server1 drains: 0 sessions left") || !strings.Contains(errs, "it goes on") {
 		t.Errorf("status %d\n%s%s", status, out, errs)
 	}
-	_, errs, status = c.shunt("", "apply", "-f", c.file("shop.yaml", shop), "--wait", "--timeout", "500ms")
+	_, errs, status = c.shunt("", "apply", "-f", c.file("shop.yaml", shop), "--wait", "--timeout", "3s")
 	if status != exitTimeout || !strings.Contains(errs, "not yet applied by dispatcher1") {
 		t.Errorf("apply --wait: status %d\n%s", status, errs)
 	}

@@ -16,14 +16,14 @@ func TestAfterARestartThoseWhoWereThereAreWaitedFor(t *testing.T) {
 	c.stop()
 	c.start()
 	file := c.file("shop.yaml", shop)
-	_, errs, status := c.shunt("", "apply", "-f", file, "--wait", "--timeout", "500ms")
+	_, errs, status := c.shunt("", "apply", "-f", file, "--wait", "--timeout", "3s")
 	if want := "not yet applied by dispatcher1 (not connected since the controller started)"; status != exitTimeout || !strings.Contains(errs, want) {
 		t.Errorf("apply: status %d, want %d and %q\n%s", status, exitTimeout, want, errs)
 	}
 	if got := c.run("describe", "service", "web"); !strings.Contains(got, "not connected since the controller started") {
 		t.Errorf("describe:\n%s", got)
 	}
-	out, errs, status := c.shunt("", "drain", "server1", "--wait", "--timeout", "500ms")
+	out, errs, status := c.shunt("", "drain", "server1", "--wait", "--timeout", "3s")
 	if status != exitTimeout {
 		t.Errorf("drain: status %d\n%s%s", status, out, errs)
 	}
