@@ -1,12 +1,18 @@
 package main
 
 import (
+	"time"
+
 	"github.com/spf13/cobra"
 
 	"github.com/shunt-sdn/shunt/agent"
 	"github.com/shunt-sdn/shunt/agent/config"
 	"github.com/shunt-sdn/shunt/internal/logconf"
+	"github.com/shunt-sdn/shunt/internal/sysmon"
 )
+
+// monitorSlack is for a process whose system calls hardly ever block.
+const monitorSlack = 10 * time.Millisecond
 
 func newAgentCommand() *cobra.Command {
 	var file, level string
@@ -28,6 +34,9 @@ func newAgentCommand() *cobra.Command {
 				return err
 			}
 			relaxGC()
+			if err := sysmon.Relax(monitorSlack); err != nil {
+				log.Info("hand-offs will take longer: give the agent CAP_SYS_NICE", "err", err)
+			}
 			return agent.Run(cmd.Context(), cfg, version(), log)
 		},
 	}
