@@ -31,9 +31,18 @@ func main() {
 	rounds := flag.Int("rounds", 5, "measurements of each kind, in turn")
 	live := flag.Int("sessions", 50_000, "live sessions for the second table; 0 leaves it out")
 	preload := flag.String("preload", "preload/libshunt.so", "the library for the paper's experiment; empty leaves that out")
+	sleep := flag.Bool("sleep", false, "let idle processors halt")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
+	if !*sleep {
+		f, err := stayAwake()
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		defer f.Close()
+	}
 	if err := run(ctx, *binary, *preload, *steering, *rounds, *live); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)

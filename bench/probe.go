@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/shunt-sdn/shunt/internal/sysmon"
 )
 
 // probe is the process inside the client's namespace: either
@@ -60,6 +62,9 @@ func fetch(target, size, count string) error {
 	request := fmt.Sprintf("GET %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n", u.Path, u.Host)
 	to, err := netip.ParseAddrPort(u.Host)
 	if err != nil {
+		return err
+	}
+	if err := sysmon.Relax(time.Second); err != nil {
 		return err
 	}
 	took := make([]time.Duration, 0, n)
