@@ -35,8 +35,9 @@ func (b *builder) service(s Service) {
 		m := tcp(openflow.EtherTypeOf(h.Session), openflow.IPSrc(h.Session), openflow.TCPSrc(s.Port))
 		vip := set(openflow.IPSrc(h.VIP))
 		if b.Features.Conntrack {
-			// The tracker sees both directions of what the client sees.
-			b.flow(TableReplies, prioService, m, 0, vip, openflow.CT{Zone: b.Zone, Table: TableRoutes})
+			// The tracker sees both directions of what the client sees. What it says of
+			// this one does not matter, so the packet need not begin anew after it.
+			b.flow(TableReplies, prioService, m, TableRoutes, vip, openflow.CT{Zone: b.Zone, Table: openflow.NoTable})
 		} else {
 			b.flow(TableReplies, prioService, m, TableRoutes, vip)
 		}
