@@ -149,6 +149,9 @@ shunt controller --check; shunt agent --check`)
 		h.run("systemctl reset-failed; systemctl enable --now shunt-controller shunt-agent")
 		h.connected()
 		agent, controller := h.pid("shunt-agent"), h.pid("shunt-controller")
+		if log := h.run("journalctl --no-pager -o cat _PID=" + agent); strings.Contains(log, "CAP_") {
+			t.Errorf("the agent misses a capability:\n%s", log)
+		}
 		for pid, want := range map[string]string{agent: h.capabilities("shunt-agent"), controller: "0000000000000000"} {
 			status := h.run("cat /proc/" + pid + "/status")
 			for _, set := range []string{"CapPrm", "CapEff", "CapBnd", "CapAmb"} {
@@ -264,7 +267,7 @@ func (h *host) capabilities(unit string) string {
 	h.t.Helper()
 	bits := map[string]uint{
 		"cap_dac_override": unix.CAP_DAC_OVERRIDE, "cap_net_admin": unix.CAP_NET_ADMIN, "cap_net_bind_service": unix.CAP_NET_BIND_SERVICE,
-		"cap_net_raw": unix.CAP_NET_RAW, "cap_sys_admin": unix.CAP_SYS_ADMIN, "cap_bpf": unix.CAP_BPF,
+		"cap_net_raw": unix.CAP_NET_RAW, "cap_sys_admin": unix.CAP_SYS_ADMIN, "cap_bpf": unix.CAP_BPF, "cap_sys_nice": unix.CAP_SYS_NICE,
 	}
 	var set uint64
 	for _, name := range strings.Fields(h.property(unit, "AmbientCapabilities")) {
