@@ -61,6 +61,7 @@ type agent struct {
 	drain      drain
 	answers    map[string]*answers // by service; made with attached
 	lost       *lost.Herald
+	watcher    *sockdiag.Watcher
 
 	mu     sync.RWMutex // guards what follows
 	known  bool         // a configuration was applied
@@ -92,11 +93,10 @@ func Run(ctx context.Context, cfg config.Config, version string, log *slog.Logge
 		return err
 	}
 	defer func() { err = errors.Join(err, a.routes.Leave()) }()
-	watcher, err := sockdiag.OpenWatcher()
-	if err != nil {
+	if a.watcher, err = sockdiag.OpenWatcher(); err != nil {
 		return err
 	}
-	defer watcher.Close()
+	defer a.watcher.Close()
 	a.peers = peer.NewPool(clientCreds, logconf.Of(a.log, "peer"))
 	a.peers.Offering = a.telemetry.offering
 	a.control = control.New(control.Options{
@@ -127,14 +127,14 @@ func Run(ctx context.Context, cfg config.Config, version string, log *slog.Logge
 	// a RST.
 	a.lost = lost.New(lost.Options{Moving: a.dispatcher.Moving, Release: a.guard.Release, Probe: tcprepair.Probe, Log: logconf.Of(a.log, "dispatcher")})
 	a.telemetry.endpoint.Registry().MustRegister(collector{a})
-	if err := a.serve(ctx, serverCreds, watcher); err != nil {
+	if err := a.serve(ctx, serverCreds); err != nil {
 		return err
 	}
 	return a.leave()
 }
 
 // serve runs everything until ctx ends or a part fails.
-func (a *agent) serve(ctx context.Context, creds credentials.TransportCredentials, watcher *sockdiag.Watcher) error {
+func (a *agent) serve(ctx context.Context, creds credentials.TransportCredentials) error {
 	l, err := net.Listen("tcp", a.cfg.Listen)
 	if err != nil {
 		return fmt.Errorf("agent: listen for other agents: %w", err)
@@ -168,7 +168,7 @@ func (a *agent) serve(ctx context.Context, creds credentials.TransportCredential
 	run("metrics", func() error { return a.telemetry.endpoint.Run(late) })
 	run("access log", func() error { return a.telemetry.writeAccessLog(late) })
 	run("tell clients of lost sessions", func() error { return a.lost.Run(late) })
-	run("watch sockets", func() error { return watcher.Run(late, a.isSessionAddress, a.socketEvent) })
+	run("watch sockets", func() error { return a.watcher.Run(late, a.socketEvent) })
 	a.log.Info("agent is up", "interface", a.cfg.Interface, "mac", a.mac, "listen", l.Addr(), "version", a.version)
 	if err := sdnotify.Ready(); err != nil {
 		a.log.Warn("the service manager does not know that the agent is up", "err", err)

@@ -25,9 +25,18 @@ func (a *agent) view() (view, bool) {
 	return a.config, a.known
 }
 
-func (a *agent) isSessionAddress(addr netip.Addr) bool {
-	v, _ := a.view()
-	return slices.ContainsFunc(v.pools, func(p netip.Prefix) bool { return p.Contains(addr) })
+// watch chooses the sockets whose ends the kernel announces. A node that is only a
+// dispatcher has none of its own sessions for longer than it knows itself.
+func (a *agent) watch(v view) error {
+	var own []netip.Addr
+	if !a.cfg.Has(config.Server) {
+		for addr, home := range v.homes {
+			if home.Self {
+				own = append(own, addr)
+			}
+		}
+	}
+	return a.watcher.Only(v.pools, own)
 }
 
 // sockets lists the session sockets that hold a connection.
@@ -165,7 +174,7 @@ func (a *agent) apply(c *shuntv1.NodeConfig) {
 	a.telemetry.know(c)
 	// The guard before the addresses, so that no stray packet is answered with a
 	// RST; both before the listeners.
-	err = errors.Join(a.guard.SetHomes(v.homes), a.guard.SetPools(v.pools), a.routes.Set(v.pools))
+	err = errors.Join(a.guard.SetHomes(v.homes), a.guard.SetPools(v.pools), a.routes.Set(v.pools), a.watch(v))
 	if first {
 		a.adopt(context.Background())
 	}

@@ -54,6 +54,9 @@ func contains(prefixes []netip.Prefix, addr netip.Addr) bool {
 
 // dump calls f for every socket of the family in one of the states.
 func dump(ctx context.Context, family uint8, states uint32, f func(Socket)) error {
+	if err := context.Cause(ctx); err != nil {
+		return err
+	}
 	conn, err := netlink.Dial(unix.NETLINK_SOCK_DIAG, &netlink.Config{MessageBufferSize: bufferSize})
 	if err != nil {
 		return err

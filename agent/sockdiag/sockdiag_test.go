@@ -184,15 +184,18 @@ func TestListEndsWithItsContext(t *testing.T) {
 }
 
 // watch collects the ends of sockets of the pools.
-func watch(t *testing.T, ns *testnet.NS, pools []netip.Prefix) <-chan Event {
+func watch(t *testing.T, ns *testnet.NS, pools []netip.Prefix, except ...netip.Addr) <-chan Event {
 	t.Helper()
 	var w *Watcher
 	ns.Do(func() (err error) { w, err = OpenWatcher(); return })
+	if err := w.Only(pools, except); err != nil {
+		t.Fatal(err)
+	}
 	events := make(chan Event, 1024)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() {
-		done <- w.Run(ctx, func(a netip.Addr) bool { return contains(pools, a) }, func(e Event) { events <- e })
+		done <- w.Run(ctx, func(e Event) { events <- e })
 	}()
 	t.Cleanup(func() {
 		cancel()
@@ -352,7 +355,7 @@ func TestLostEventsAreAnnounced(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
 	overrun := false
-	err := w.Run(ctx, func(netip.Addr) bool { return true }, func(e Event) {
+	err := w.Run(ctx, func(e Event) {
 		if e.Overrun {
 			overrun = true
 			cancel()

@@ -86,11 +86,11 @@ func openWatcher(buffer int) (*Watcher, error) {
 	return &Watcher{conn}, nil
 }
 
-// Run calls f, one call at a time, for the ends of connections whose local
-// address is one that holds says yes to, until ctx is done; then it returns
-// nil. It must not be called again. Sockets that never were connected, such as
-// listeners, end in an event with the zero address and port as Remote.
-func (w *Watcher) Run(ctx context.Context, holds func(netip.Addr) bool, f func(Event)) error {
+// Run calls f, one call at a time, for the ends of connections, until ctx is
+// done; then it returns nil. It must not be called again. Sockets that never were
+// connected, such as listeners, end in an event with the zero address and port as
+// Remote.
+func (w *Watcher) Run(ctx context.Context, f func(Event)) error {
 	stop := interrupt(ctx, w.conn)
 	defer stop()
 	for {
@@ -113,14 +113,12 @@ func (w *Watcher) Run(ctx context.Context, holds func(netip.Addr) bool, f func(E
 			if err != nil {
 				return fmt.Errorf("watch the ends of TCP sockets: %w", err)
 			}
-			if holds(s.Local.Addr()) {
-				e := Event{Local: s.Local, Remote: s.Remote, State: s.State, Cookie: s.Cookie}
-				e.Unread, e.Unacked = queues(m.Data)
-				if counts, _, err := parseCounts(m.Data); err == nil {
-					e.Counts = counts
-				}
-				f(e)
+			e := Event{Local: s.Local, Remote: s.Remote, State: s.State, Cookie: s.Cookie}
+			e.Unread, e.Unacked = queues(m.Data)
+			if counts, _, err := parseCounts(m.Data); err == nil {
+				e.Counts = counts
 			}
+			f(e)
 		}
 	}
 }

@@ -11,8 +11,9 @@ import (
 	"github.com/shunt-sdn/shunt/internal/sysmon"
 )
 
-// monitorSlack is for a process whose system calls hardly ever block.
-const monitorSlack = 10 * time.Millisecond
+// monitorSlack is for a process whose system calls hardly ever block, and whose
+// shortest timer but one is that of steer_after, 20 ms by default.
+const monitorSlack = 5 * time.Millisecond
 
 func newAgentCommand() *cobra.Command {
 	var file, level string

@@ -17,8 +17,9 @@ import (
 // Relax lets each of the monitor's sleeps last longer by as much as slack
 // (PR_SET_TIMERSLACK in prctl(2)); the kernel's default is 50 µs. Goroutines
 // behind a system call that blocks its processor may have to wait so much longer
-// for another one, and one that computes without end is interrupted so much later;
-// timers and the network are not touched. It fails without CAP_SYS_NICE.
+// for another one, and one that computes without end is interrupted so much later.
+// Threads that the monitor starts inherit the slack, so timers, too, may be late by
+// as much. It fails without CAP_SYS_NICE.
 func Relax(slack time.Duration) error {
 	tid, err := monitor()
 	if err != nil {
