@@ -12,7 +12,7 @@ import (
 )
 
 // monitorSlack is for a process whose system calls hardly ever block, and whose
-// shortest timer but one is that of steer_after, 20 ms by default.
+// timers may be late by some milliseconds.
 const monitorSlack = 5 * time.Millisecond
 
 func newAgentCommand() *cobra.Command {

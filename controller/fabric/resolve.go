@@ -158,6 +158,7 @@ func (c *channel) releaseHeld() {
 			continue
 		}
 		for _, p := range c.neighbours.release(a) {
+			frame.CompleteChecksum(p.data)
 			c.send(openflow.PacketOut{InPort: p.inPort, Apply: []openflow.Action{openflow.Output{Port: openflow.PortTable}}, Data: p.data})
 		}
 	}
