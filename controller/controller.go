@@ -76,7 +76,7 @@ func run(ctx context.Context, cfg config.Config, version string, log *slog.Logge
 // remembered as gone, and what they say last still reaches the switches.
 func (c *cluster) serve(ctx context.Context, l *listeners, certs certificates) error {
 	server := api.New(certs.agents, c.cfg.NodeSilence, c, c, logconf.Of(c.log, "api"))
-	server.AddPolicies(policies{c})
+	server.AddPolicies(policies{c}, c.cfg.Operators)
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 	var stages []stage

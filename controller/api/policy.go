@@ -2,8 +2,11 @@ package api
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
@@ -37,17 +40,20 @@ type Policies interface {
 	NodeNames() []string
 }
 
-// AddPolicies has the PolicyService served too. It is called before Serve.
-func (s *Server) AddPolicies(p Policies) {
+// AddPolicies has the PolicyService served too. operators are the names whose
+// certificates may change the policy; nil: any that are no node's. It is called
+// before Serve.
+func (s *Server) AddPolicies(p Policies, operators []string) {
 	for _, g := range []*grpc.Server{s.network, s.operator} {
-		shuntv1.RegisterPolicyServiceServer(g, &policies{ops: p})
+		shuntv1.RegisterPolicyServiceServer(g, &policies{ops: p, operators: operators})
 	}
 }
 
 // policies is the PolicyService.
 type policies struct {
 	shuntv1.UnimplementedPolicyServiceServer
-	ops Policies
+	ops       Policies
+	operators []string
 }
 
 func (p *policies) GetPolicy(_ context.Context, r *shuntv1.GetPolicyRequest) (*shuntv1.GetPolicyResponse, error) {
@@ -142,8 +148,9 @@ func (p *policies) Drain(r *shuntv1.DrainRequest, stream grpc.ServerStreamingSer
 	return refusal(p.ops.Drain(stream.Context(), r, stream.Send))
 }
 
-// mayChange refuses nodes: over TLS, who changes the policy needs a certificate
-// that is no node's, so that one node that is broken into does not rule them all.
+// mayChange refuses nodes, and who is not among the operators if these are named:
+// over TLS, who changes the policy needs a certificate that is no node's, so that
+// one node that is broken into does not rule them all.
 func (p *policies) mayChange(ctx context.Context) error {
 	from, ok := peer.FromContext(ctx)
 	if !ok {
@@ -153,12 +160,24 @@ func (p *policies) mayChange(ctx context.Context) error {
 	if !ok || len(info.State.PeerCertificates) == 0 {
 		return nil
 	}
-	for _, name := range p.ops.NodeNames() {
-		if info.State.PeerCertificates[0].VerifyHostname(name) == nil {
-			return status.Errorf(codes.PermissionDenied, "the certificate is that of node %s, and nodes do not change the policy; use one of an operator's own", name)
-		}
+	cert := info.State.PeerCertificates[0]
+	named := func(name string) bool { return cert.VerifyHostname(name) == nil }
+	nodes := p.ops.NodeNames()
+	if i := slices.IndexFunc(nodes, named); i >= 0 {
+		return status.Errorf(codes.PermissionDenied, "the certificate is that of node %s, and nodes do not change the policy; use one of an operator's own", nodes[i])
+	}
+	if p.operators != nil && !slices.ContainsFunc(p.operators, named) {
+		return status.Errorf(codes.PermissionDenied, "the certificate (%s) is none of those that may change the policy; name it under operators in the controller's configuration, or use another", names(cert))
 	}
 	return nil
+}
+
+// names are what a certificate is for.
+func names(cert *x509.Certificate) string {
+	if len(cert.DNSNames) > 0 {
+		return strings.Join(cert.DNSNames, ", ")
+	}
+	return "of " + cert.Subject.String()
 }
 
 func (p *policies) GetTop(ctx context.Context, r *shuntv1.GetTopRequest) (*shuntv1.GetTopResponse, error) {

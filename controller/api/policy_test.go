@@ -118,9 +118,25 @@ func TestGetPolicySelects(t *testing.T) {
 	}
 }
 
-// TestNodesDoNotChangeThePolicy: over TLS they may read it, and operators may
-// do both.
-func TestNodesDoNotChangeThePolicy(t *testing.T) {
+// TestWhoMayChangeThePolicy: over TLS nodes may read it, and operators may do
+// both.
+func TestWhoMayChangeThePolicy(t *testing.T) {
+	const ok, denied = codes.OK, codes.PermissionDenied
+	for _, c := range []struct {
+		name      string
+		operators []string
+		want      map[string]codes.Code
+	}{
+		{"anybody but nodes", nil, map[string]codes.Code{"alice": ok, "switch": ok, "server1": denied, "dispatcher1": denied}},
+		{"those who are named", []string{"bob", "alice"}, map[string]codes.Code{"alice": ok, "switch": denied, "server1": denied}},
+		{"no node, though it is named", []string{"server1"}, map[string]codes.Code{"alice": denied, "server1": denied}},
+	} {
+		t.Run(c.name, func(t *testing.T) { mayChange(t, c.operators, c.want) })
+	}
+}
+
+func mayChange(t *testing.T, operators []string, want map[string]codes.Code) {
+	t.Helper()
 	ca := tlstest.NewCA(t)
 	conf, err := ca.Files(t, "controller", "127.0.0.1").Server()
 	if err != nil {
@@ -131,7 +147,7 @@ func TestNodesDoNotChangeThePolicy(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := New(conf, silence, nil, nil, slog.New(slog.DiscardHandler))
-	s.AddPolicies(stored{policy: &shuntv1.Policy{}})
+	s.AddPolicies(stored{policy: &shuntv1.Policy{}}, operators)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(ctx, l, nil) }()
@@ -141,7 +157,7 @@ func TestNodesDoNotChangeThePolicy(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	for name, code := range map[string]codes.Code{"alice": codes.OK, "server1": codes.PermissionDenied, "dispatcher1": codes.PermissionDenied} {
+	for name, code := range want {
 		creds, err := ca.Files(t, name).Client("")
 		if err != nil {
 			t.Fatal(err)

@@ -14,6 +14,7 @@ import (
 func (r *reader) check(d *document) {
 	r.checkSecurity(d)
 	r.checkPools(d)
+	r.checkOperators(d)
 	r.checkSwitches(d)
 	r.checkServices(d)
 	r.checkCapacity(d)
@@ -43,6 +44,19 @@ func (r *reader) checkPools(d *document) {
 		}
 	}
 	conf.Distinct(r.Reader, d.nodes, "node")
+}
+
+func (r *reader) checkOperators(d *document) {
+	conf.Distinct(r.Reader, d.operators, "operator")
+	nodes := conf.Values(d.nodes)
+	for _, o := range d.operators {
+		if slices.Contains(nodes, o.V) {
+			r.Errorf(o.N, "give the operator a name of its own", "operator %s is in nodes, and nodes do not change the policy", o.V)
+		}
+	}
+	if len(d.operators) > 0 && d.security.Insecure.V {
+		r.Errorf(d.operators[0].N, "remove operators or insecure", "operators have certificates only with tls")
+	}
 }
 
 // pool returns the pool that prefix p touches, nil if none.

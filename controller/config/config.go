@@ -41,7 +41,11 @@ type Config struct {
 	Services []Service
 	// Nodes are the only names that agents may have; nil: any.
 	Nodes []string
-	Log   logconf.Config
+	// Operators are the only names whose certificates may change the policy from
+	// elsewhere; nil: any that are no node's. Others may read. The unix socket
+	// asks for none.
+	Operators []string
+	Log       logconf.Config
 	// Metrics is the endpoint for Prometheus; zero: none.
 	Metrics metrics.Config
 	// Tracing is where spans go; zero: nowhere.

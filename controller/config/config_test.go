@@ -41,6 +41,7 @@ func TestAFullFileIsReadAsWritten(t *testing.T) {
 		NodeSilence: 6 * time.Second,
 		Pools:       []netip.Prefix{p("172.31.0.0/24"), p("fd31::/120")},
 		Nodes:       []string{"dispatcher1", "server1", "server2"},
+		Operators:   []string{"alice", "bob.example"},
 		Log:         logconf.Config{Format: logconf.JSON, Levels: map[string]slog.Level{"switches": slog.LevelDebug}},
 		Metrics:     metrics.Config{Listen: "127.0.0.1:9641"},
 		Tracing:     tracing.Config{Endpoint: "127.0.0.1:4317", Insecure: true, Sample: 1},
@@ -156,6 +157,8 @@ func TestMistakesAreNamed(t *testing.T) {
 		{"pool is a network", pools, "pools: [10.10.0.0/16]", `c.yaml:5:69: address 10.10.2.1/24 of interface nodes overlaps pool 10.10.0.0/16 in line 3; choose a pool that no network uses` + "\n" +
 			`c.yaml:7:22: vip 10.10.0.80 of service web lies in pool 10.10.0.0/16 in line 3; choose a vip outside the pools`},
 		{"node twice", "insecure: true", "insecure: true\nnodes: [a, b, a]", `c.yaml:3:15: node "a" stands there twice, first in line 3; remove or rename one`},
+		{"operator who is a node", "insecure: true", "tls: {cert: /c, key: /k, ca: /a}\nnodes: [a, b]\noperators: [b]", `c.yaml:4:13: operator b is in nodes, and nodes do not change the policy; give the operator a name of its own`},
+		{"operators without tls", "insecure: true", "insecure: true\noperators: [b]", `c.yaml:3:13: operators have certificates only with tls; remove operators or insecure`},
 		{"node's name", "insecure: true", "insecure: true\nnodes: [a/b]", `c.yaml:3:9: node "a/b" is not a name; write 1 to 63 letters, digits, '.', '_' or '-', a letter or digit first and last`},
 
 		{"no switch", "- " + sw, "  []", `c.yaml:1:1: no switch; describe at least one`},

@@ -27,7 +27,7 @@ type document struct {
 	pools                    []conf.At[netip.Prefix]
 	switches                 []*switchDoc
 	services                 []*serviceDoc
-	nodes                    []conf.At[string]
+	nodes, operators         []conf.At[string]
 	log                      logconf.Config
 	metrics                  metrics.Config
 	tracing                  tracing.Config
@@ -87,6 +87,7 @@ func (r *reader) document(root *yaml.Node) *document {
 			r.List(n, "services", func(e *yaml.Node) { d.services = append(d.services, r.serviceDoc(e)) })
 		}),
 		conf.Optional("nodes", conf.Scalars(r.Reader, "node", &d.nodes, conf.Name)),
+		conf.Optional("operators", conf.Scalars(r.Reader, "operator", &d.operators, conf.Name)),
 		conf.Optional("log", logconf.Read(r.Reader, &d.log, Subsystems)),
 		conf.Optional("metrics", metrics.Read(r.Reader, &d.metrics)),
 		conf.Optional("tracing", tracing.Read(r.Reader, &d.tracing)),
@@ -157,6 +158,7 @@ func (d *document) config() Config {
 		NodeSilence: d.nodeSilence.Or(DefaultNodeSilence),
 		Pools:       conf.Values(d.pools),
 		Nodes:       conf.Values(d.nodes),
+		Operators:   conf.Values(d.operators),
 		Log:         d.log,
 		Metrics:     d.metrics,
 		Tracing:     d.tracing,
