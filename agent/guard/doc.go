@@ -10,7 +10,8 @@
 //     erased; at home it is delivered, elsewhere it is sent home.
 //  2. A diverted tuple is forwarded to the node that it is diverted to.
 //  3. A tuple that has a socket here (in any state but LISTEN) is delivered,
-//     but for a bare ACK to one in TIME_WAIT, which is dropped.
+//     but for two things to one in TIME_WAIT: a bare ACK, which is dropped, and
+//     payload that does not come from home, which is sent there.
 //  4. At home everything else is delivered: a listener may know it by its SYN
 //     cookie, or the kernel answers with a RST, which is then right.
 //  5. Elsewhere it is sent home.
@@ -25,6 +26,12 @@
 // looks the same here. What a bare ACK could do there is to ask whether it lives,
 // a keepalive; it goes unanswered for the minute for which the kernel keeps such a
 // socket, and clients usually ask for longer before they give up.)
+//
+// Payload for a connection that is in TIME_WAIT here probably belongs to a later
+// one: the client uses its port again, its SYN has gone home, and the switch still
+// takes what follows for the old session. Home knows: it has the new connection,
+// or it sends the packet on to where the old one is diverted to, and from there it
+// is delivered.
 //
 // A packet is never forwarded back to the node whose MAC it carries as source;
 // it is dropped and the client retransmits it. Forwarding needs a layer 2

@@ -340,6 +340,8 @@ INLINE int decide(struct __sk_buff *skb, struct packet *p)
 	u32 state = socket_state(skb, p);
 	if (state == TCP_TIME_WAIT && p->empty && (p->flags & (TH_SYN | TH_FIN | TH_RST | TH_ACK)) == TH_ACK)
 		return count(DROPPED_TIME_WAIT, TC_DROP);
+	if (state == TCP_TIME_WAIT && !p->empty && home && !home->self && !same_mac(from, home->mac))
+		return forward(skb, p, home->mac, RETURNED_HOME);
 	if (state)
 		return count(DELIVERED_SOCKET, TC_NEXT);
 	if (!home)

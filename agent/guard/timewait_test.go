@@ -39,11 +39,11 @@ func (n *lan) ended(x *node, f family) session {
 }
 
 func TestWhatComesToASocketInTimeWait(t *testing.T) {
-	const dropped, delivered = true, false
+	const dropped, delivered, sentHome = 0, 1, 2
 	for _, c := range []struct {
 		name    string
 		segment segment
-		want    bool
+		want    int
 	}{
 		{"an ACK is dropped", segment{flags: "A"}, dropped},
 		{"an ACK that Ethernet pads is dropped", segment{flags: "A", pad: true}, dropped},
@@ -51,7 +51,8 @@ func TestWhatComesToASocketInTimeWait(t *testing.T) {
 		{"a FIN is delivered", segment{flags: "FA"}, delivered},
 		{"a RST is delivered", segment{flags: "RA"}, delivered},
 		{"a SYN with ACK is delivered", segment{flags: "SA"}, delivered},
-		{"nothing but payload is delivered", segment{flags: "A", payload: "x"}, delivered},
+		{"payload is sent home", segment{flags: "A", payload: "x"}, sentHome},
+		{"payload with a FIN is sent home", segment{flags: "FA", payload: "x"}, sentHome},
 		{"what is not even an ACK is delivered", segment{}, delivered},
 	} {
 		for _, f := range families {
@@ -67,7 +68,9 @@ func TestWhatComesToASocketInTimeWait(t *testing.T) {
 					now := n.b.counters()
 					// The client's kernel may have refused an answer already.
 					d, t := now.DeliveredSocket-before.DeliveredSocket, now.DroppedTimeWait-before.DroppedTimeWait
-					if c.want == dropped && d == 0 && t == 1 || c.want == delivered && d > 0 && t == 0 {
+					h := now.ReturnedHome - before.ReturnedHome
+					if c.want == dropped && d == 0 && t == 1 && h == 0 || c.want == delivered && d > 0 && t == 0 && h == 0 ||
+						c.want == sentHome && d == 0 && t == 0 && h == 1 {
 						return
 					}
 					if time.Now().After(deadline) {
@@ -76,6 +79,24 @@ func TestWhatComesToASocketInTimeWait(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// Payload that home sends on is the old session's.
+func TestPayloadFromHomeToASocketInTimeWaitIsDelivered(t *testing.T) {
+	for _, f := range families {
+		t.Run(f.name, func(t *testing.T) {
+			n := newLAN(t, Options{MaxDivert: 1024})
+			s := n.ended(n.b, f)
+			before := n.b.counters()
+			seg := segment{from: n.a, to: n.b, src: s.peer, dst: f.session, flags: "A", payload: "x"}
+			n.a.send(seg.bytes(t))
+			for deadline := time.Now().Add(patience); n.b.counters().DeliveredSocket == before.DeliveredSocket; {
+				if time.Now().After(deadline) {
+					t.Fatalf("node b counted %+v before and %+v after", before, n.b.counters())
+				}
+			}
+		})
 	}
 }
 
