@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -35,6 +36,7 @@ import (
 	"github.com/shunt-sdn/shunt/internal/logconf"
 	"github.com/shunt-sdn/shunt/internal/metrics"
 	"github.com/shunt-sdn/shunt/internal/sdnotify"
+	"github.com/shunt-sdn/shunt/internal/tlsconf"
 	"github.com/shunt-sdn/shunt/internal/tracing"
 	shuntv1 "github.com/shunt-sdn/shunt/proto/shunt/v1"
 )
@@ -76,7 +78,7 @@ func Run(ctx context.Context, cfg config.Config, version string, log *slog.Logge
 	if err := a.readInterface(); err != nil {
 		return err
 	}
-	serverCreds, clientCreds, err := credentialsOf(cfg)
+	serverCreds, clientCreds, err := credentialsOf(cfg, a.log)
 	if err != nil {
 		return err
 	}
@@ -225,19 +227,21 @@ func (a *agent) readInterface() error {
 	return nil
 }
 
-func credentialsOf(cfg config.Config) (srv, client credentials.TransportCredentials, err error) {
+// credentialsOf returns what connections are made with. Files that are renewed
+// count from the next connection on.
+func credentialsOf(cfg config.Config, log *slog.Logger) (srv, client credentials.TransportCredentials, err error) {
 	if cfg.Insecure {
 		return insecure.NewCredentials(), insecure.NewCredentials(), nil
 	}
-	s, err := cfg.TLS.Server()
+	s, err := tlsconf.Reload(cfg.TLS.Server, log)
 	if err != nil {
 		return nil, nil, fmt.Errorf("agent: %w", err)
 	}
-	c, err := cfg.TLS.Client("")
+	c, err := tlsconf.Reload(func() (*tls.Config, error) { return cfg.TLS.Client("") }, log)
 	if err != nil {
 		return nil, nil, fmt.Errorf("agent: %w", err)
 	}
-	return credentials.NewTLS(s), credentials.NewTLS(c), nil
+	return credentials.NewTLS(s.ForServer()), c.Credentials(), nil
 }
 
 // readiness: without a configuration the agent serves nobody. That the

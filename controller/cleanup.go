@@ -31,7 +31,7 @@ func Cleanup(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	if err := alone(cfg); err != nil {
 		return err
 	}
-	certs, err := loadCertificates(cfg)
+	certs, err := loadCertificates(cfg, log)
 	if err != nil {
 		return err
 	}
@@ -42,7 +42,7 @@ func Cleanup(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 			waiting = append(waiting, s)
 			continue
 		}
-		nc, err := openflow.Dial(ctx, s.Connect, certs.dialled)
+		nc, err := openflow.Dial(ctx, s.Connect, certs.dialled())
 		if err == nil {
 			err = cleanSwitch(ctx, nc, func(dpid uint64) bool { return s.DPID == 0 || dpid == s.DPID }, log)
 		}

@@ -22,6 +22,7 @@ import (
 	"github.com/shunt-sdn/shunt/controller/openflow"
 	"github.com/shunt-sdn/shunt/internal/logconf"
 	"github.com/shunt-sdn/shunt/internal/sdnotify"
+	"github.com/shunt-sdn/shunt/internal/tlsconf"
 )
 
 // Run runs the controller until ctx ends, which is a clean stop and returns
@@ -44,7 +45,7 @@ func run(ctx context.Context, cfg config.Config, version string, log *slog.Logge
 	if err != nil {
 		return err
 	}
-	certs, err := loadCertificates(cfg)
+	certs, err := loadCertificates(cfg, log)
 	if err != nil {
 		return err
 	}
@@ -127,27 +128,47 @@ type stage struct {
 
 // certificates are what TLS connections of each kind are made with; nil: no TLS.
 type certificates struct {
-	agents, switches *tls.Config // of those that connect to the controller
-	dialled          *tls.Config // of switches that it connects to
+	agents, switches *tls.Config        // of those that connect to the controller
+	dialled          func() *tls.Config // of switches that it connects to; it may return nil
 }
 
-func loadCertificates(cfg config.Config) (c certificates, err error) {
+// loadCertificates reads the certificate files. Those that are renewed count
+// from the next connection on.
+func loadCertificates(cfg config.Config, log *slog.Logger) (c certificates, err error) {
 	if cfg.Insecure {
+		c.dialled = func() *tls.Config { return nil }
 		return c, nil
 	}
-	if c.agents, err = cfg.TLS.Server(); err != nil {
+	agents, err := tlsconf.Reload(cfg.TLS.Server, log)
+	if err != nil {
 		return c, err
 	}
-	if c.dialled, err = cfg.TLS.Client(""); err != nil {
+	c.agents = agents.ForServer()
+	dialled, err := tlsconf.Reload(forSwitches(func() (*tls.Config, error) { return cfg.TLS.Client("") }), log)
+	if err != nil {
 		return c, err
 	}
-	// Switches lag behind: their TLS library may end at 1.2.
-	c.dialled.MinVersion = tls.VersionTLS12
+	c.dialled = dialled.Config
 	if cfg.OpenFlowTLS {
-		c.switches = c.agents.Clone()
-		c.switches.MinVersion = tls.VersionTLS12
+		switches, err := tlsconf.Reload(forSwitches(cfg.TLS.Server), log)
+		if err != nil {
+			return c, err
+		}
+		c.switches = switches.ForServer()
 	}
 	return c, nil
+}
+
+// forSwitches allows what switches lag behind with: their TLS library may end at
+// 1.2.
+func forSwitches(load func() (*tls.Config, error)) func() (*tls.Config, error) {
+	return func() (*tls.Config, error) {
+		conf, err := load()
+		if err == nil {
+			conf.MinVersion = tls.VersionTLS12
+		}
+		return conf, err
+	}
 }
 
 // listeners are where the controller accepts connections.

@@ -34,7 +34,7 @@ func (r *recorder) note(format string, args ...any) {
 	r.calls = append(r.calls, fmt.Sprintf(format, args...))
 }
 
-func (r *recorder) Run(ctx context.Context, l net.Listener, _ *tls.Config) error {
+func (r *recorder) Run(ctx context.Context, l net.Listener, _ func() *tls.Config) error {
 	<-ctx.Done()
 	if l != nil {
 		l.Close()

@@ -74,9 +74,9 @@ func (r *Report) checkDates(file string, c *x509.Certificate, now time.Time) {
 	case now.Before(c.NotBefore):
 		r.fail("certificate-expiry", file, "set the clock, or wait", "the certificate is not valid before %s", c.NotBefore.Format(time.RFC3339))
 	case left < 0:
-		r.fail("certificate-expiry", file, "make a new one and restart the daemon; sessions live on", "the certificate has expired on %s", c.NotAfter.Format(time.RFC3339))
+		r.fail("certificate-expiry", file, "put a new one there; the daemon reads it at its next connection", "the certificate has expired on %s", c.NotAfter.Format(time.RFC3339))
 	case left < soon:
-		r.warn("certificate-expiry", file, "make a new one and restart the daemon; sessions live on", "the certificate expires on %s", c.NotAfter.Format(time.RFC3339))
+		r.warn("certificate-expiry", file, "put a new one there; the daemon reads it at its next connection", "the certificate expires on %s", c.NotAfter.Format(time.RFC3339))
 	default:
 		r.ok("certificate-expiry", file, "valid until %s", c.NotAfter.Format(time.DateOnly))
 	}

@@ -26,8 +26,10 @@ type Config struct {
 	// Listen are addresses where controllers and tools such as ovs-ofctl may
 	// connect: "ptcp:[PORT][:HOST]", "pssl:[PORT][:HOST]", "punix:/PATH" or "unix:/PATH".
 	Listen []string
-	// TLS is for "ssl:" controllers, ListenTLS for "pssl:".
-	TLS, ListenTLS *tls.Config
+	// TLS returns what to connect to "ssl:" controllers with, each time.
+	TLS func() *tls.Config
+	// ListenTLS is for "pssl:".
+	ListenTLS *tls.Config
 
 	Tables        int // 1 to 254, default 254
 	TableCapacity int // flows per table; 0: no limit

@@ -109,7 +109,7 @@ func TestItSpeaksTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := listen(t, server)
-	start(t, switchsim.Config{Controllers: []string{"ssl:" + c.l.Addr().String()}, TLS: client})
+	start(t, switchsim.Config{Controllers: []string{"ssl:" + c.l.Addr().String()}, TLS: func() *tls.Config { return client }})
 	conn, _ := c.accept()
 	if err := conn.Barrier(t.Context()); err != nil {
 		t.Error(err)

@@ -41,7 +41,7 @@ func (s *Switch) dial(ctx context.Context, target string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	if e.tls {
-		return (&tls.Dialer{Config: s.cfg.TLS}).DialContext(ctx, e.network, e.address)
+		return (&tls.Dialer{Config: s.cfg.TLS()}).DialContext(ctx, e.network, e.address)
 	}
 	return (&net.Dialer{}).DialContext(ctx, e.network, e.address)
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"os"
 	"slices"
@@ -15,7 +16,6 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
-	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/shunt-sdn/shunt/agent/httphead"
@@ -26,6 +26,7 @@ import (
 
 // programs are the connections to operators' programs that choose servers.
 type programs struct {
+	log  *slog.Logger
 	mu   sync.Mutex
 	open map[string]*grpc.ClientConn // by address and TLS files
 }
@@ -139,6 +140,26 @@ func (p *programs) keep(pools []policy.Pool) {
 	}
 }
 
+// trust reads the files that the connection to a program is secured with.
+func trust(files policy.ExternalTLS) (*tls.Config, error) {
+	if files.CertFile != "" {
+		return tlsconf.Files{CA: files.CAFile, Cert: files.CertFile, Key: files.KeyFile}.Client(files.ServerName)
+	}
+	conf := &tls.Config{ServerName: files.ServerName, MinVersion: tls.VersionTLS13}
+	if files.CAFile == "" {
+		return conf, nil
+	}
+	pem, err := os.ReadFile(files.CAFile)
+	if err != nil {
+		return nil, err
+	}
+	conf.RootCAs = x509.NewCertPool()
+	if !conf.RootCAs.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("%s has no certificate in PEM form", files.CAFile)
+	}
+	return conf, nil
+}
+
 func (p *programs) conn(x policy.External) (*grpc.ClientConn, error) {
 	key := address(x)
 	files := policy.ExternalTLS{}
@@ -152,24 +173,11 @@ func (p *programs) conn(x policy.External) (*grpc.ClientConn, error) {
 	}
 	creds := insecure.NewCredentials()
 	if x.TLS != nil {
-		config := &tls.Config{ServerName: files.ServerName, MinVersion: tls.VersionTLS13}
-		switch {
-		case files.CertFile != "":
-			var err error
-			if config, err = (tlsconf.Files{CA: files.CAFile, Cert: files.CertFile, Key: files.KeyFile}).Client(files.ServerName); err != nil {
-				return nil, err
-			}
-		case files.CAFile != "":
-			pem, err := os.ReadFile(files.CAFile)
-			if err != nil {
-				return nil, fmt.Errorf("reach the program at %s: %w", x.Address, err)
-			}
-			config.RootCAs = x509.NewCertPool()
-			if !config.RootCAs.AppendCertsFromPEM(pem) {
-				return nil, fmt.Errorf("reach the program at %s: %s has no certificate in PEM form", x.Address, files.CAFile)
-			}
+		conf, err := tlsconf.Reload(func() (*tls.Config, error) { return trust(files) }, p.log)
+		if err != nil {
+			return nil, fmt.Errorf("reach the program at %s: %w", x.Address, err)
 		}
-		creds = credentials.NewTLS(config)
+		creds = conf.Credentials()
 	}
 	target := x.Address
 	if len(target) < 5 || target[:5] != "unix:" {

@@ -51,7 +51,7 @@ type Table struct {
 
 // New returns a table without services.
 func New(log *slog.Logger) *Table {
-	t := &Table{log: log, state: policy.NewState(policy.Options{})}
+	t := &Table{log: log, programs: programs{log: log}, state: policy.NewState(policy.Options{})}
 	e, err := policy.Compile(&policy.Model{}, t.state)
 	if err != nil {
 		panic(err) // there is nothing in it that could be wrong

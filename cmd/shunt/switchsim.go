@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"strconv"
@@ -88,11 +89,16 @@ func switchTLS(cfg *switchsim.Config, files tlsconf.Files, insecure bool) error 
 	if files == (tlsconf.Files{}) {
 		return nil
 	}
-	server, err := files.Server()
+	server, err := tlsconf.Reload(files.Server, cfg.Log)
 	if err != nil {
 		return err
 	}
-	cfg.ListenTLS = server
-	cfg.TLS, err = files.Client("") // the name is filled in from the address dialled
-	return err
+	client, err := tlsconf.Reload(func() (*tls.Config, error) {
+		return files.Client("") // the name is filled in from the address dialled
+	}, cfg.Log)
+	if err != nil {
+		return err
+	}
+	cfg.ListenTLS, cfg.TLS = server.ForServer(), client.Config
+	return nil
 }

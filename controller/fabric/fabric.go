@@ -40,9 +40,9 @@ const (
 )
 
 // Run serves the switches until ctx ends, and returns then or when l fails. l is
-// where switches dial in; nil if none does. tlsConfig is for dialling switches
-// by "ssl:". All goroutines of the fabric have ended when it returns.
-func (f *Fabric) Run(ctx context.Context, l net.Listener, tlsConfig *tls.Config) error {
+// where switches dial in; nil if none does. tlsConfig returns what
+// to dial a switch by "ssl:" with, each time; nil: none can be. All goroutines of the fabric have ended when it returns.
+func (f *Fabric) Run(ctx context.Context, l net.Listener, tlsConfig func() *tls.Config) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -101,12 +101,16 @@ func (f *Fabric) accept(ctx context.Context, l net.Listener, wg *sync.WaitGroup)
 	}
 }
 
-func (f *Fabric) dial(ctx context.Context, d *device, tlsConfig *tls.Config) {
+func (f *Fabric) dial(ctx context.Context, d *device, tlsConfig func() *tls.Config) {
 	wait := dialAtLeast
 	for ctx.Err() == nil {
 		start := f.cfg.Clock()
+		var conf *tls.Config
+		if tlsConfig != nil {
+			conf = tlsConfig()
+		}
 		dialCtx, cancel := context.WithTimeout(ctx, shakeTimeout)
-		nc, err := openflow.Dial(dialCtx, d.cfg.Connect, tlsConfig)
+		nc, err := openflow.Dial(dialCtx, d.cfg.Connect, conf)
 		cancel()
 		if err != nil {
 			d.fail(err)

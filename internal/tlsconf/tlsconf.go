@@ -2,8 +2,8 @@
 // prove to one another who they are: mutual TLS, version 1.3 or later, one
 // certificate authority for the cluster.
 //
-// The files are read when a configuration is made. A daemon that has to take a
-// renewed certificate is restarted; live sessions survive that.
+// The files are read when a configuration is made; a Reloader makes one for each
+// handshake, so that renewed files need no restart.
 package tlsconf
 
 import (
