@@ -78,7 +78,7 @@ func Run(ctx context.Context, cfg config.Config, version string, log *slog.Logge
 	if err := a.readInterface(); err != nil {
 		return err
 	}
-	serverCreds, clientCreds, err := credentialsOf(cfg, a.log)
+	creds, err := credentialsOf(cfg, a.log)
 	if err != nil {
 		return err
 	}
@@ -99,10 +99,10 @@ func Run(ctx context.Context, cfg config.Config, version string, log *slog.Logge
 		return err
 	}
 	defer a.watcher.Close()
-	a.peers = peer.NewPool(clientCreds, logconf.Of(a.log, "peer"))
+	a.peers = peer.NewPool(creds.client, logconf.Of(a.log, "peer"))
 	a.peers.Offering = a.telemetry.offering
 	a.control = control.New(control.Options{
-		Target: cfg.Controller, Creds: clientCreds, Log: logconf.Of(a.log, "control"),
+		Target: cfg.Controller, Creds: creds.client, Log: logconf.Of(a.log, "control"),
 		Hello: a.hello, Sync: a.sync, Report: a.report, Config: a.apply, Release: a.release, Lost: a.nodeLost,
 	})
 	a.policy = routing.New(logconf.Of(a.log, "policy"))
@@ -129,7 +129,10 @@ func Run(ctx context.Context, cfg config.Config, version string, log *slog.Logge
 	// a RST.
 	a.lost = lost.New(lost.Options{Moving: a.dispatcher.Moving, Release: a.guard.Release, Probe: tcprepair.Probe, Log: logconf.Of(a.log, "dispatcher")})
 	a.telemetry.endpoint.Registry().MustRegister(collector{a})
-	if err := a.serve(ctx, serverCreds); err != nil {
+	if creds.notAfter != nil {
+		a.telemetry.endpoint.Registry().MustRegister(metrics.Certificate(creds.notAfter))
+	}
+	if err := a.serve(ctx, creds.server); err != nil {
 		return err
 	}
 	return a.leave()
@@ -227,21 +230,27 @@ func (a *agent) readInterface() error {
 	return nil
 }
 
-// credentialsOf returns what connections are made with. Files that are renewed
-// count from the next connection on.
-func credentialsOf(cfg config.Config, log *slog.Logger) (srv, client credentials.TransportCredentials, err error) {
+// creds are what connections are made with.
+type creds struct {
+	server, client credentials.TransportCredentials
+	notAfter       func() time.Time // nil: without TLS
+}
+
+// credentialsOf reads the certificate files. Those that are renewed count from
+// the next connection on.
+func credentialsOf(cfg config.Config, log *slog.Logger) (creds, error) {
 	if cfg.Insecure {
-		return insecure.NewCredentials(), insecure.NewCredentials(), nil
+		return creds{server: insecure.NewCredentials(), client: insecure.NewCredentials()}, nil
 	}
 	s, err := tlsconf.Reload(cfg.TLS.Server, log)
 	if err != nil {
-		return nil, nil, fmt.Errorf("agent: %w", err)
+		return creds{}, fmt.Errorf("agent: %w", err)
 	}
 	c, err := tlsconf.Reload(func() (*tls.Config, error) { return cfg.TLS.Client("") }, log)
 	if err != nil {
-		return nil, nil, fmt.Errorf("agent: %w", err)
+		return creds{}, fmt.Errorf("agent: %w", err)
 	}
-	return credentials.NewTLS(s.ForServer()), c.Credentials(), nil
+	return creds{credentials.NewTLS(s.ForServer()), c.Credentials(), s.NotAfter}, nil
 }
 
 // readiness: without a configuration the agent serves nobody. That the

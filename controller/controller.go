@@ -15,12 +15,14 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"time"
 
 	"github.com/shunt-sdn/shunt/controller/api"
 	"github.com/shunt-sdn/shunt/controller/config"
 	"github.com/shunt-sdn/shunt/controller/leases"
 	"github.com/shunt-sdn/shunt/controller/openflow"
 	"github.com/shunt-sdn/shunt/internal/logconf"
+	"github.com/shunt-sdn/shunt/internal/metrics"
 	"github.com/shunt-sdn/shunt/internal/sdnotify"
 	"github.com/shunt-sdn/shunt/internal/tlsconf"
 )
@@ -62,6 +64,9 @@ func run(ctx context.Context, cfg config.Config, version string, log *slog.Logge
 		return err
 	}
 	defer func() { err = errors.Join(err, c.telemetry.close()) }()
+	if !cfg.Insecure {
+		c.telemetry.endpoint.Registry().MustRegister(metrics.Certificate(certs.notAfter))
+	}
 	log.Info("controller is up", "grpc", l.network.Addr(), "operator", cfg.Listen.Operator, "openflow", cfg.Listen.OpenFlow,
 		"services", len(cfg.Services), "tls", !cfg.Insecure)
 	if err := sdnotify.Ready(); err != nil {
@@ -130,6 +135,7 @@ type stage struct {
 type certificates struct {
 	agents, switches *tls.Config        // of those that connect to the controller
 	dialled          func() *tls.Config // of switches that it connects to; it may return nil
+	notAfter         func() time.Time   // the controller's own ends
 }
 
 // loadCertificates reads the certificate files. Those that are renewed count
@@ -143,7 +149,7 @@ func loadCertificates(cfg config.Config, log *slog.Logger) (c certificates, err 
 	if err != nil {
 		return c, err
 	}
-	c.agents = agents.ForServer()
+	c.agents, c.notAfter = agents.ForServer(), agents.NotAfter
 	dialled, err := tlsconf.Reload(forSwitches(func() (*tls.Config, error) { return cfg.TLS.Client("") }), log)
 	if err != nil {
 		return c, err

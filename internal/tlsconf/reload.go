@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"time"
 
 	"google.golang.org/grpc/credentials"
 )
@@ -62,6 +63,9 @@ func (r *Reloader) ForServer() *tls.Config {
 	conf.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) { return r.Config(), nil }
 	return conf
 }
+
+// NotAfter is the end of the certificate that the next connection shows.
+func (r *Reloader) NotAfter() time.Time { return r.Config().Certificates[0].Leaf.NotAfter }
 
 // Credentials returns credentials for a client of gRPC.
 func (r *Reloader) Credentials() credentials.TransportCredentials {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc/credentials"
 
@@ -74,7 +75,11 @@ func TestRenewedFilesCountFromTheNextConnection(t *testing.T) {
 	if n := strings.Count(server.log.String(), "certificate files are wrong"); n != 1 || !strings.Contains(server.log.String(), server.files.Key) {
 		t.Errorf("want one line that names %s, got %d: %s", server.files.Key, n, server.log)
 	}
+	before := server.NotAfter()
 	put(t, server.files.Key, again.Key)
+	if after := server.NotAfter(); after.Before(before) || time.Until(after) > time.Hour {
+		t.Errorf("it ends at %v, before at %v", after, before)
+	}
 	talk(true)
 	if !strings.Contains(server.log.String(), "right again") {
 		t.Errorf("the log does not say that it is right again: %s", server.log)

@@ -191,7 +191,7 @@ func (x *observed) request(trace, extra string) net.Conn {
 func TestWhatOperatorsSee(t *testing.T) {
 	testnet.NeedRoot(t)
 	testnet.NeedProgram(t, "promtool")
-	x := observe(t, lab.Options{Servers: 2})
+	x := observe(t, lab.Options{Servers: 2, TLS: true})
 	whole := t
 	for _, part := range []struct {
 		name string

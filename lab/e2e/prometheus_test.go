@@ -28,7 +28,7 @@ const (
 func TestPrometheusDashboardAndAlerts(t *testing.T) {
 	testnet.NeedRoot(t)
 	testnet.NeedProgram(t, "prometheus")
-	x := observe(t, lab.Options{Switch: lab.SwitchOVS, Servers: 2})
+	x := observe(t, lab.Options{Switch: lab.SwitchOVS, Servers: 2, TLS: true})
 	m := x.monitor(t)
 	stop := x.load(t)
 	defer stop()
@@ -136,7 +136,7 @@ func (m *monitor) panels(t *testing.T) {
 // An expression that selects nothing never alarms, whatever happens. So either
 // it holds, or its opposite does.
 func (m *monitor) expressions(t *testing.T) {
-	opposite := strings.NewReplacer(" > ", " <= ", " == ", " != ")
+	opposite := strings.NewReplacer(" > ", " <= ", " < ", " >= ", " == ", " != ")
 	rules, err := m.rules()
 	if err != nil {
 		t.Fatal(err)
