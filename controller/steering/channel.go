@@ -1,6 +1,8 @@
 package steering
 
 import (
+	"errors"
+	"fmt"
 	"time"
 
 	"github.com/shunt-sdn/shunt/controller/openflow"
@@ -249,6 +251,9 @@ func (s *Sessions) finish(j job, err error) {
 	if j.epoch != s.epoch {
 		s.mu.Unlock()
 		return
+	}
+	if errors.Is(err, openflow.ErrClosed) { // Detach follows
+		err = fmt.Errorf("%w: %w", ErrNoSwitch, err)
 	}
 	r := j.record
 	r.inFlight = false

@@ -44,7 +44,7 @@ type Target struct {
 // Errors of steering. The session is remembered all the same, and steered as
 // soon as that is possible.
 var (
-	// ErrNoSwitch: no switch is connected.
+	// ErrNoSwitch: no switch is connected, or it was lost before it answered.
 	ErrNoSwitch = errors.New("no switch is connected")
 	// ErrUnresolved: it is not known where the node or the lease is.
 	ErrUnresolved = errors.New("the node or the session's lease is not known to the switch")

@@ -145,6 +145,13 @@ func (s *Sessions) Replace(sessions []Session) {
 	s.unlockAndRun(s.nextAll())
 }
 
+// Attached says whether a switch is connected and ready.
+func (s *Sessions) Attached() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.channel != nil
+}
+
 // Complete says whether Replace was ever called.
 func (s *Sessions) Complete() bool {
 	s.mu.Lock()

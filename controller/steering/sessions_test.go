@@ -208,6 +208,17 @@ func TestAnEndedChannelFailsItsRequestsOnce(t *testing.T) {
 	b.heard()
 	b.attach()
 	b.sends(nil, "1 to 1")
+
+	// The channel may tell of its end before its owner does.
+	b.s.Steer(session(2, "n1"), func(err error) {
+		if !errors.Is(err, ErrNoSwitch) || !errors.Is(err, openflow.ErrClosed) {
+			t.Errorf("the channel ended: %v", err)
+		}
+		b.say("steer")(nil)
+	})
+	b.sends(openflow.ErrClosed, "2 to 1")
+	b.s.Detach()
+	b.heard("steer: <nil>")
 }
 
 func TestAnUnresolvedNodeIsWaitedForWithABound(t *testing.T) {
