@@ -25,7 +25,7 @@ func documented(f Features) Input {
 	in.Services[0].VIPs, in.Services[0].Homes = in.Services[0].VIPs[:1], in.Services[0].Homes[:1]
 	in.Interfaces[0].Ports, in.Interfaces[1].Ports = []uint32{1, 2}, []uint32{11, 21}
 	in.Nodes, in.Pools, in.Routes, in.Leases = in.Nodes[:2], in.Pools[:1], in.Routes[:1], in.Leases[:1]
-	in.Interfaces[1].Addresses = in.Interfaces[1].Addresses[:1]
+	in.Interfaces[1].Addresses, in.Interfaces[1].Others = in.Interfaces[1].Addresses[:1], nil
 	in.Neighbours = slices.DeleteFunc(in.Neighbours, func(n Neighbour) bool { return n.Addr.Is6() })
 	return in
 }

@@ -39,6 +39,9 @@ type Interface struct {
 	MAC       net.HardwareAddr
 	Addresses []netip.Prefix // the switch's own, with the on-link prefix
 	Ports     []uint32       // those that the switch has now
+	// Others are the hardware addresses that other switches have on the link.
+	// Replies that nodes send to one of them are that switch's.
+	Others []net.HardwareAddr
 }
 
 // A Route leads to hosts that are on no interface's link.

@@ -38,6 +38,11 @@ func (b *builder) sessionTraffic(i int) {
 			b.flow(t, prioDiverted, match(family, in, openflow.IPDstIn(pool)), TableDiverted)
 			b.flow(t, prioReply, match(family, in, openflow.IPSrcIn(pool)), TableReplies)
 		}
+		// A segment floods what it does not know the way to: without this, a reply
+		// would be forwarded by every switch that it reaches.
+		for _, other := range b.Interfaces[i].Others {
+			b.flow(t, prioOthersReply, match(family, openflow.EthDst(other), openflow.IPSrcIn(pool)), 0)
+		}
 		b.flow(t, prioPoolDst, match(family, openflow.IPDstIn(pool)), 0)
 		b.flow(t, prioPoolSrc, match(family, openflow.IPSrcIn(pool)), 0)
 	}

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -22,6 +23,7 @@ const (
 	dispatcher = "02:00:00:00:02:11"
 	server1    = "02:00:00:00:02:21"
 	server2    = "02:00:00:00:02:22"
+	gwOther    = "02:00:00:00:02:02" // another switch's, on the nodes' link
 	broadcast  = "ff:ff:ff:ff:ff:ff"
 )
 
@@ -32,7 +34,7 @@ func example(f Features) Input {
 		Zone:     0x5348,
 		Interfaces: []Interface{
 			{Name: "clients", MAC: mac(gwClients), Addresses: []netip.Prefix{p("10.10.1.1/24"), p("fd10:1::1/64")}, Ports: []uint32{1, 2}},
-			{Name: "nodes", MAC: mac(gwNodes), Addresses: []netip.Prefix{p("10.10.2.1/24"), p("fd10:2::1/64")}, Ports: []uint32{11, 21, 22}},
+			{Name: "nodes", MAC: mac(gwNodes), Addresses: []netip.Prefix{p("10.10.2.1/24"), p("fd10:2::1/64")}, Ports: []uint32{11, 21, 22}, Others: []net.HardwareAddr{mac(gwOther)}},
 		},
 		Routes: []Route{{To: p("0.0.0.0/0"), Via: a("10.10.1.12")}, {To: p("::/0"), Via: a("fd10:1::99")}},
 		Pools:  []netip.Prefix{p("172.31.0.0/24"), p("fd31::/120")},
@@ -110,6 +112,8 @@ func TestTCPOfServices(t *testing.T) {
 		{"reply to a client behind a router", "172.31.0.1:80", "192.0.2.7:4000", 21, server1, gwNodes, ack, "port 2 " + gwClients + "→" + client2 + " 10.10.0.80→192.0.2.7"},
 		{"reply to a client behind an unresolved router", "[fd31::1]:80", "[2001:db8::7]:4000", 21, server1, gwNodes, ack, "controller"},
 		{"reply to a client on the link of nodes", "172.31.0.1:80", "10.10.2.11:4000", 21, server1, dispatcher, ack, "port 11 " + gwNodes + "→" + dispatcher + " 10.10.0.80→10.10.2.11"},
+		{"reply that is another switch's", "172.31.0.1:80", "10.10.1.11:4000", 21, server1, gwOther, ack, ""},
+		{"reply that is another switch's, IPv6", "[fd31::1]:80", "[fd10:1::11]:4000", 21, server1, gwOther, ack, ""},
 		{"session address from the wrong port", "172.31.0.1:8080", "10.10.1.11:4000", 11, dispatcher, gwNodes, ack, ""},
 		{"session address forged by a client", "172.31.0.1:80", "10.10.1.12:4000", 1, client1, gwClients, ack, ""},
 		{"session address forged by a client, IPv6", "[fd31::1]:80", "[fd10:1::12]:4000", 1, client1, client2, ack, ""},

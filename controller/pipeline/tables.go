@@ -32,6 +32,7 @@ const (
 	prioNeighbourAll  = 640 // other questions: flooded, copied to the controller
 	prioDiverted      = 600
 	prioPoolDst       = 590 // drop
+	prioOthersReply   = 585 // drop
 	prioReply         = 580
 	prioPoolSrc       = 570 // drop
 	prioEcho          = 510
