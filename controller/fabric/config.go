@@ -113,14 +113,46 @@ func New(c Config) (*Fabric, error) {
 		if err != nil {
 			return nil, fmt.Errorf("switch %d (dpid %016x): %w", i+1, s.DPID, err)
 		}
+		if s.DPID == 0 && len(c.Switches) > 1 {
+			return nil, fmt.Errorf("switch %d of %d has no dpid: say which is which", i+1, len(c.Switches))
+		}
 		for _, d := range f.devices {
-			if d.cfg.DPID == s.DPID && (s.DPID != 0 || d.cfg.Connect == s.Connect) {
+			if d.cfg.DPID == s.DPID {
 				return nil, fmt.Errorf("switch %d has the dpid %016x of another: give each switch its own", i+1, s.DPID)
 			}
 		}
 		f.devices = append(f.devices, newDevice(f, s))
 	}
+	for _, d := range f.devices {
+		for _, ifc := range d.cfg.Interfaces {
+			d.others = append(d.others, f.others(d, ifc))
+		}
+	}
 	return f, nil
+}
+
+// others returns the hardware addresses that switches other than d have on the
+// link of an interface.
+func (f *Fabric) others(d *device, ifc Interface) (macs []net.HardwareAddr) {
+	for _, other := range f.devices {
+		for _, i := range other.cfg.Interfaces {
+			if other != d && i.sharesLink(ifc) {
+				macs = append(macs, i.MAC)
+			}
+		}
+	}
+	return macs
+}
+
+// sharesLink tells whether two interfaces, of different switches, have a prefix in
+// common.
+func (i Interface) sharesLink(other Interface) bool {
+	for _, p := range i.Addresses {
+		if !p.Addr().IsLinkLocalUnicast() && slices.ContainsFunc(other.Addresses, p.Overlaps) {
+			return true
+		}
+	}
+	return false
 }
 
 // complete fills in defaults and checks a switch.

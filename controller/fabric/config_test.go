@@ -24,13 +24,17 @@ func TestConfigurationsThatCannotWorkAreRefused(t *testing.T) {
 		change func(*Config)
 		want   string
 	}{
-		"mode":        {func(c *Config) { c.Switches[0].Steering = "magic" }, `"magic"`},
-		"interfaces":  {func(c *Config) { c.Switches[0].Interfaces = nil }, "no interfaces"},
-		"same port":   {func(c *Config) { c.Switches[0].Interfaces[1].Ports = []string{"p1"} }, `"p1"`},
-		"multicast":   {func(c *Config) { c.Switches[0].Interfaces[0].MAC = net.HardwareAddr{1, 0, 0, 0, 0, 0} }, "hardware address"},
-		"address":     {func(c *Config) { c.Switches[0].Interfaces[0].Addresses = []netip.Prefix{{}} }, "address"},
-		"router":      {func(c *Config) { c.Switches[0].Routes[0].Via = a("10.0.9.9") }, "10.0.9.9"},
-		"families":    {func(c *Config) { c.Switches[0].Routes[0].Via = a("fd01::9") }, "one family"},
+		"mode":       {func(c *Config) { c.Switches[0].Steering = "magic" }, `"magic"`},
+		"interfaces": {func(c *Config) { c.Switches[0].Interfaces = nil }, "no interfaces"},
+		"same port":  {func(c *Config) { c.Switches[0].Interfaces[1].Ports = []string{"p1"} }, `"p1"`},
+		"multicast":  {func(c *Config) { c.Switches[0].Interfaces[0].MAC = net.HardwareAddr{1, 0, 0, 0, 0, 0} }, "hardware address"},
+		"address":    {func(c *Config) { c.Switches[0].Interfaces[0].Addresses = []netip.Prefix{{}} }, "address"},
+		"router":     {func(c *Config) { c.Switches[0].Routes[0].Via = a("10.0.9.9") }, "10.0.9.9"},
+		"families":   {func(c *Config) { c.Switches[0].Routes[0].Via = a("fd01::9") }, "one family"},
+		"no dpid": {func(c *Config) {
+			c.Switches[0].DPID = 0
+			c.Switches = append(c.Switches, Switch{Connect: "tcp:10.0.9.1:6653", Interfaces: c.Switches[0].Interfaces})
+		}, "no dpid"},
 		"same switch": {func(c *Config) { c.Switches = append(c.Switches, c.Switches[0]) }, "dpid"},
 	} {
 		c := good()

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -19,6 +21,7 @@ import (
 // neighbours and sessions outlives its connections.
 type device struct {
 	cfg      Switch
+	others   [][]net.HardwareAddr // of other switches on the links of cfg.Interfaces
 	f        *Fabric
 	log      *slog.Logger
 	sessions *steering.Sessions
@@ -32,8 +35,9 @@ type device struct {
 	serving    sync.Mutex  // held while a connection is served: one at a time
 	neighbours *neighbours // guarded by serving
 
-	mu       sync.Mutex // guards all below
-	topology *Topology  // nil: not set yet
+	mu       sync.Mutex      // guards all below
+	topology *Topology       // nil: not set yet
+	far      map[string]bool // its nodes that are on no link of the switch
 	conn     *openflow.Conn
 	// inquiries wait for the channel of conn, and are answered when it ends.
 	inquiries []*inquiry
@@ -121,9 +125,15 @@ func (d *device) fail(err error) {
 }
 
 func (d *device) setTopology(t Topology) {
+	far := map[string]bool{}
+	for _, n := range t.Nodes {
+		if !slices.ContainsFunc(n.Addresses, d.faces) {
+			far[n.Name] = true
+		}
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.topology = &t
+	d.topology, d.far = &t, far
 	signal(d.changed)
 }
 
@@ -145,22 +155,21 @@ func (d *device) reaches(node string) bool {
 	if len(d.f.devices) == 1 {
 		return true
 	}
-	t := d.currentTopology()
-	if t == nil {
-		return true
-	}
-	for _, n := range t.Nodes {
-		if n.Name != node {
-			continue
-		}
-		for _, a := range n.Addresses {
-			if _, ok := onLink(d.cfg.Interfaces, a); ok {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return !d.far[node]
+}
+
+// faces says whether an address is on a link of the switch.
+func (d *device) faces(a netip.Addr) bool {
+	for _, ifc := range d.cfg.Interfaces {
+		for _, p := range ifc.Addresses {
+			if p.Contains(a) {
 				return true
 			}
 		}
-		return false
 	}
-	return true
+	return false
 }
 
 // resolve implements steering.Resolver.

@@ -8,14 +8,12 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/netip"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/shunt-sdn/shunt/controller/openflow"
 	"github.com/shunt-sdn/shunt/controller/pipeline"
-	"github.com/shunt-sdn/shunt/controller/steering"
 )
 
 // A Fabric drives the configured switches. Its methods may be called before,
@@ -241,93 +239,6 @@ func (t Topology) keepLastUp(last Topology) {
 	}
 }
 
-// Steer has a session's packets go to its node. done is called once, when the
-// switches confirmed it, or with an error: no switch is connected, a switch
-// refused, or it does not know the node. The session is remembered also then.
-// Requests for one session are carried out in the order of the calls.
-func (f *Fabric) Steer(s Session, done func(error)) {
-	done = f.all(done, func(d *device) bool { return d.reaches(s.Node) })
-	for _, d := range f.devices {
-		if d.reaches(s.Node) {
-			d.sessions.Steer(s, done)
-		}
-	}
-}
-
-// Unsteer has a session's packets go home. With an id it does so only while the
-// session is steered by that hand-off; "" is any.
-func (f *Fabric) Unsteer(client, vip netip.AddrPort, id string, done func(error)) {
-	done = f.all(done, func(*device) bool { return true })
-	for _, d := range f.devices {
-		d.sessions.Unsteer(steering.KeyOf(client, vip), id, done)
-	}
-}
-
-// all returns a done function that every chosen device calls, and that calls
-// done once: with nil if a switch confirmed and none that is connected did not.
-func (f *Fabric) all(done func(error), chosen func(*device) bool) func(error) {
-	left := 0
-	for _, d := range f.devices {
-		if chosen(d) {
-			left++
-		}
-	}
-	if done == nil {
-		done = func(error) {}
-	}
-	switch left {
-	case 0:
-		done(steering.ErrNoSwitch)
-		return nil
-	case 1:
-		return done
-	}
-	var mu sync.Mutex
-	var errs []error
-	confirmed := false
-	return func(err error) {
-		mu.Lock()
-		left--
-		if err == nil {
-			confirmed = true
-		} else if !errors.Is(err, steering.ErrNoSwitch) {
-			errs = append(errs, err)
-		}
-		last := left == 0
-		mu.Unlock()
-		if !last {
-			return
-		}
-		if len(errs) == 0 && !confirmed {
-			errs = append(errs, steering.ErrNoSwitch)
-		}
-		done(errors.Join(errs...))
-	}
-}
-
-// End says that a session ended. Its steering goes after a linger, in which
-// last packets still find the node, unless the session is steered again before.
-func (f *Fabric) End(client, vip netip.AddrPort) {
-	for _, d := range f.devices {
-		d.sessions.End(steering.KeyOf(client, vip))
-	}
-}
-
-// Replace sets all sessions that there are; steering of others is removed.
-// Until it is called first, steering that is found in a switch is left alone.
-func (f *Fabric) Replace(sessions []Session) {
-	for _, d := range f.devices {
-		var own []Session
-		for _, s := range sessions {
-			if d.reaches(s.Node) {
-				own = append(own, s)
-			}
-		}
-		d.sessions.Replace(own)
-		signal(d.replaced)
-	}
-}
-
 // A SwitchStatus says how a switch is doing.
 type SwitchStatus struct {
 	DPID      uint64
@@ -376,28 +287,4 @@ func (f *Fabric) Flows(ctx context.Context) ([]FlowInfo, error) {
 		}
 	}
 	return all, nil
-}
-
-// A SessionPath is a session and how its packets travel.
-type SessionPath struct {
-	Session
-	Confirmed bool // by all switches: switched; else they go over the home
-}
-
-// Sessions returns every steered session, in no particular order.
-func (f *Fabric) Sessions() []SessionPath {
-	at := map[steering.Key]int{}
-	var all []SessionPath
-	for _, d := range f.devices {
-		d.sessions.Paths(func(p steering.Path) {
-			k := p.Key()
-			if i, ok := at[k]; ok {
-				all[i].Confirmed = all[i].Confirmed && p.Confirmed
-				return
-			}
-			at[k] = len(all)
-			all = append(all, SessionPath{p.Session, p.Confirmed})
-		})
-	}
-	return all
 }

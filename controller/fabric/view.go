@@ -23,7 +23,7 @@ func (c *channel) readPorts() {
 func (c *channel) interfaces() []pipeline.Interface {
 	all := make([]pipeline.Interface, len(c.cfg.Interfaces))
 	for i, ifc := range c.cfg.Interfaces {
-		all[i] = pipeline.Interface{Name: ifc.Name, MAC: ifc.MAC, Addresses: ifc.Addresses}
+		all[i] = pipeline.Interface{Name: ifc.Name, MAC: ifc.MAC, Addresses: ifc.Addresses, Others: c.others[i]}
 		for _, name := range ifc.Ports {
 			if no, ok := c.ports[name]; ok {
 				all[i].Ports = append(all[i].Ports, no)
