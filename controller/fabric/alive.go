@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// ErrCannotTell means that nobody can ask whether a node is alive: no switch
-// that has the node on a link is connected, or the node never answered.
+// ErrCannotTell means that nobody can ask whether a node is alive: of the switches
+// that have the node on a link none is connected, or it never answered them.
 var ErrCannotTell = errors.New("no switch can tell")
 
 // barrierTimeout is what a switch has to confirm that it sent the questions.
@@ -21,37 +21,45 @@ const barrierTimeout = 2 * time.Second
 // or without an agent, and whatever becomes of the management network. It takes
 // a round trip if the node answers, and about 2.5 s, in which it is asked five
 // times, if not. The error wraps ErrCannotTell, or is the context's.
+//
+// Of several switches, one that the node answers is enough for it to be alive. It
+// is dead if it answers none of those that can ask; those that cannot do not count,
+// unless that is all of them.
 func (f *Fabric) Alive(ctx context.Context, node string) (bool, error) {
+	asking, enough := context.WithCancel(ctx)
+	defer enough()
 	var wg sync.WaitGroup
-	var mu sync.Mutex
-	answered, asked := false, 0
+	var mu sync.Mutex // guards what follows
+	answered, silent := false, false
 	var errs []error
-	for _, d := range f.devices {
-		if !d.reaches(node) {
-			continue
-		}
-		asked++
+	for _, d := range f.reaching(node) {
 		wg.Go(func() {
-			alive, err := d.alive(ctx, node)
+			alive, err := d.alive(asking, node)
 			mu.Lock()
 			defer mu.Unlock()
-			answered = answered || alive
-			if err != nil {
+			switch {
+			case alive:
+				answered = true
+				enough()
+			case err != nil:
 				errs = append(errs, err)
+			default:
+				silent = true
 			}
 		})
 	}
 	wg.Wait()
-	switch {
+	switch err := ctx.Err(); {
 	case answered:
 		return true, nil
-	case asked == 0:
+	case err != nil:
+		errs = []error{err}
+	case silent:
+		return false, nil
+	case len(errs) == 0:
 		errs = append(errs, ErrCannotTell)
 	}
-	if err := errors.Join(errs...); err != nil {
-		return false, fmt.Errorf("ask whether node %s is alive: %w", node, err)
-	}
-	return false, nil
+	return false, fmt.Errorf("ask whether node %s is alive: %w", node, errors.Join(errs...))
 }
 
 // An inquiry is a question whether a node is alive.
