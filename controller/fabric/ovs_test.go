@@ -55,12 +55,21 @@ func TestClientsReachTheHomeOfAServiceAndSeeTheVIP(t *testing.T) {
 // and what it is like there.
 func (r *rig) at(taps map[string]*tap, client, vip netip.AddrPort, flags uint8) string {
 	r.t.Helper()
-	r.hosts["client1"].tap(r.t).send(ack(r.hosts["client1"].mac, mustMAC(gwClients), client, vip, flags))
+	return arrives(r.t, taps, r.hosts, gwNodes, client.Port(), flags, func() {
+		r.hosts["client1"].tap(r.t).send(ack(r.hosts["client1"].mac, mustMAC(gwClients), client, vip, flags))
+	})
+}
+
+// arrives sends a client's segment and says where it arrives. It must have been
+// routed by the interface with the hardware address from.
+func arrives(t *testing.T, taps map[string]*tap, hosts map[string]*host, from string, port uint16, flags uint8, send func()) string {
+	t.Helper()
+	send()
 	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); {
 		for name, p := range taps {
-			if s := p.next(client.Port(), 5*time.Millisecond); s != nil {
-				if s.dstMAC != r.hosts[name].mac.String() || s.srcMAC != gwNodes || s.ttl != 63 || s.flags != flags {
-					r.t.Errorf("at %s: %+v", name, s)
+			if s := p.next(port, 5*time.Millisecond); s != nil {
+				if s.dstMAC != hosts[name].mac.String() || s.srcMAC != from || s.ttl != 63 || s.flags != flags {
+					t.Errorf("at %s: %+v", name, s)
 				}
 				return fmt.Sprintf("%s %v", name, s.dst)
 			}

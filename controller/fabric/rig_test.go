@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -86,8 +87,8 @@ func (r *rig) wire(ns *testnet.NS) {
 		testovs.NoOffload(h.NS, "eth0")
 		testovs.NoOffload(ns, name)
 		h.Addr("eth0", h.v4+"/24", h.v6+"/64")
-		h.route(t, fmt.Sprintf("10.10.%d.1", net))
-		h.route(t, fmt.Sprintf("fd10:%d::1", net))
+		h.route(t, "", fmt.Sprintf("10.10.%d.1", net))
+		h.route(t, "", fmt.Sprintf("fd10:%d::1", net))
 		h.mac = h.MAC("eth0")
 		if net == 2 {
 			h.holdSessions(t)
@@ -97,11 +98,17 @@ func (r *rig) wire(ns *testnet.NS) {
 	}
 }
 
-func (h *host) route(t *testing.T, via string) {
+// route adds a route to a prefix, or the default route if that is empty.
+func (h *host) route(t *testing.T, to, via string) {
 	t.Helper()
 	l, err := h.Link.LinkByName("eth0")
 	if err == nil {
-		err = h.Link.RouteAdd(&netlink.Route{LinkIndex: l.Attrs().Index, Gw: net.ParseIP(via)})
+		r := &netlink.Route{LinkIndex: l.Attrs().Index, Gw: net.ParseIP(via)}
+		if to != "" {
+			p := netip.MustParsePrefix(to)
+			r.Dst = &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+		}
+		err = h.Link.RouteAdd(r)
 	}
 	if err != nil {
 		t.Fatalf("route %s via %s: %v", h.name, via, err)
@@ -176,25 +183,27 @@ func (r *rig) start(mode Mode) {
 
 func (r *rig) startWith(c Config) {
 	r.t.Helper()
+	r.fabric, r.stop = run(r.t, c)
+}
+
+// run runs a fabric until stop is called or the test ends.
+func run(t *testing.T, c Config) (f *Fabric, stop func()) {
+	t.Helper()
 	f, err := New(c)
 	if err != nil {
-		r.t.Fatal(err)
+		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- f.Run(ctx, nil, nil) }()
-	stopped := false
-	r.fabric, r.stop = f, func() {
-		if stopped {
-			return
-		}
-		stopped = true
+	stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; !errors.Is(err, context.Canceled) {
-			r.t.Errorf("Run: %v", err)
+			t.Errorf("Run: %v", err)
 		}
-	}
-	r.t.Cleanup(r.stop)
+	})
+	t.Cleanup(stop)
+	return f, stop
 }
 
 // ready waits until all nodes are resolved and installed.

@@ -40,16 +40,21 @@ type sim struct {
 func newSimRig(t *testing.T, plain bool) *rig {
 	t.Helper()
 	ns := testnet.NewNS(t)
-	s := &sim{t: t, socket: filepath.Join(t.TempDir(), "of.sock")}
-	s.cfg = switchsim.Config{DatapathID: 7, Listen: []string{"punix:" + s.socket}, Enter: ns.Try, Misbehaviour: switchsim.Misbehaviour{NoNicira: plain}}
-	s.Resume()
-	t.Cleanup(func() { s.stop() })
-	r := &rig{t: t, sw: s, plain: plain}
+	r := &rig{t: t, sw: newSim(t, ns, 7, plain), plain: plain}
 	r.wire(ns)
 	return r
 }
 
-func (s *sim) DPID() uint64       { return 7 }
+func newSim(t *testing.T, ns *testnet.NS, dpid uint64, plain bool) *sim {
+	t.Helper()
+	s := &sim{t: t, socket: filepath.Join(t.TempDir(), "of.sock")}
+	s.cfg = switchsim.Config{DatapathID: dpid, Listen: []string{"punix:" + s.socket}, Enter: ns.Try, Misbehaviour: switchsim.Misbehaviour{NoNicira: plain}}
+	s.Resume()
+	t.Cleanup(func() { s.stop() })
+	return s
+}
+
+func (s *sim) DPID() uint64       { return s.cfg.DatapathID }
 func (s *sim) Management() string { return "unix:" + s.socket }
 
 func (s *sim) AddPort(link string, _ uint32) uint32 {

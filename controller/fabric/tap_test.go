@@ -13,8 +13,9 @@ import (
 
 // A tap is a raw socket on a host's eth0.
 type tap struct {
-	t  *testing.T
-	fd int
+	t    *testing.T
+	fd   int
+	mine bool // next passes over what is addressed to other hosts
 }
 
 func (h *host) tap(t *testing.T) *tap {
@@ -52,7 +53,7 @@ func (p *tap) next(port uint16, patience time.Duration) *segment {
 	for {
 		n, from, err := unix.Recvfrom(p.fd, buf, 0)
 		if err == nil {
-			if ll, ok := from.(*unix.SockaddrLinklayer); ok && ll.Pkttype == unix.PACKET_OUTGOING {
+			if ll, ok := from.(*unix.SockaddrLinklayer); ok && (ll.Pkttype == unix.PACKET_OUTGOING || p.mine && ll.Pkttype == unix.PACKET_OTHERHOST) {
 				continue
 			}
 			if s := parseSegment(buf[:n]); s != nil && s.src.Port() == port {
