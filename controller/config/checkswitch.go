@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"net/netip"
 
 	"go.yaml.in/yaml/v3"
@@ -14,7 +15,10 @@ func (r *reader) checkSwitches(d *document) {
 	}
 	dpids := make(map[uint64]*yaml.Node)
 	connects := make(map[string]*yaml.Node)
-	for _, s := range d.switches {
+	for i, s := range d.switches {
+		for _, other := range d.switches[:i] {
+			r.checkShared(s, other)
+		}
 		if s.dpid.N == nil && len(d.switches) > 1 {
 			r.Errorf(s.n, "write it, as ovs-ofctl show prints it", "one of several switches has no dpid")
 		}
@@ -28,6 +32,27 @@ func (r *reader) checkSwitches(d *document) {
 		connects[s.connect.V] = s.connect.N
 		r.checkInterfaces(d, s)
 		r.checkRoutes(d, s)
+	}
+}
+
+// checkShared reports what two switches cannot both have. That a network is on
+// interfaces of both is as it should be: nodes are behind both.
+func (r *reader) checkShared(s, other *switchDoc) {
+	for _, i := range s.interfaces {
+		for _, j := range other.interfaces {
+			shared := false
+			for _, a := range i.addresses {
+				for _, b := range j.addresses {
+					shared = shared || a.V.Overlaps(b.V)
+					if a.V.Addr() == b.V.Addr() {
+						r.Errorf(a.N, "give each switch an address of its own", "address %v of interface %s is another switch's in line %d", a.V.Addr(), i.name.V, b.N.Line)
+					}
+				}
+			}
+			if shared && bytes.Equal(i.mac.V, j.mac.V) {
+				r.Errorf(i.mac.N, "give each switch a MAC address of its own", "mac %v of interface %s is another switch's on the same network in line %d", i.mac.V, i.name.V, j.mac.N.Line)
+			}
+		}
 	}
 }
 

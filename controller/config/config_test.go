@@ -109,6 +109,22 @@ func TestNoOpenFlowListenerIfEverySwitchIsDialled(t *testing.T) {
 	}
 }
 
+func TestSwitchesMayShareANetwork(t *testing.T) {
+	text := strings.Replace(small, "- {interfaces", "- {dpid: 1, interfaces", 1)
+	text = strings.Replace(text, "services:", `- dpid: 2
+  interfaces:
+  - {name: nodes, mac: "02:00:00:00:00:02", addresses: [10.10.2.2/24], ports: [p1]}
+  - {name: clients, mac: "02:00:00:00:00:01", addresses: [10.10.3.1/24], ports: [p2]}
+services:`, 1)
+	got, err := Parse("c.yaml", []byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(got.Switches) != 2 || got.Switches[1].DPID != 2 {
+		t.Errorf("switches %+v", got.Switches)
+	}
+}
+
 // TestMistakesAreNamed is the catalogue of wrong files: what a line of small
 // is replaced by, and the whole error.
 func TestMistakesAreNamed(t *testing.T) {
@@ -116,6 +132,7 @@ func TestMistakesAreNamed(t *testing.T) {
 		listen  = `{grpc: "10.99.0.1:6640"}`
 		pools   = "pools: [172.31.0.0/24]"
 		iface   = `{name: nodes, mac: "02:00:00:00:00:01", addresses: [10.10.2.1/24], ports: [p1]}`
+		iface2  = `{name: nodes, mac: "02:00:00:00:00:02", addresses: [10.10.2.2/24], ports: [p1]}`
 		sw      = "{interfaces: [" + iface + "]}"
 		service = "{name: web, vips: [10.10.0.80], port: 80}"
 	)
@@ -166,8 +183,15 @@ func TestMistakesAreNamed(t *testing.T) {
 		{"steering", sw, "{steering: magic, interfaces: [" + iface + "]}", `c.yaml:5:14: steering "magic" is unknown; write auto, flows or conntrack`},
 		{"connect", sw, "{connect: \"10.0.0.1:6653\", interfaces: [" + iface + "]}", `c.yaml:5:13: connect "10.0.0.1:6653" is not where a switch listens; write tcp:host:port, ssl:host:port or unix:/path`},
 		{"connect by TLS", sw, "{connect: \"ssl:10.0.0.1:6653\", interfaces: [" + iface + "]}", `c.yaml:5:13: switch is reached by TLS, but there are no certificates; write tls: {cert, key, ca}, or connect by tcp:`},
-		{"two switches, no dpid", sw, "{dpid: 1, interfaces: [" + iface + "]}\n- {interfaces: [" + iface + "]}", `c.yaml:6:3: one of several switches has no dpid; write it, as ovs-ofctl show prints it`},
-		{"same dpid", sw, "{dpid: 1, interfaces: [" + iface + "]}\n- {dpid: 0x01, interfaces: [" + iface + "]}", `c.yaml:6:10: dpid 0000000000000001 is another switch's in line 5; correct one of them`},
+		{"two switches, no dpid", sw, "{dpid: 1, interfaces: [" + iface + "]}\n- {interfaces: [" + iface2 + "]}", `c.yaml:6:3: one of several switches has no dpid; write it, as ovs-ofctl show prints it`},
+		{"same dpid", sw, "{dpid: 1, interfaces: [" + iface + "]}\n- {dpid: 0x01, interfaces: [" + iface2 + "]}", `c.yaml:6:10: dpid 0000000000000001 is another switch's in line 5; correct one of them`},
+		{"dpid zero", sw, "{dpid: 0, interfaces: [" + iface + "]}", `c.yaml:5:10: dpid "0" is not a datapath id; write up to 16 hexadecimal digits, not all zero`},
+		{"two switches reached at one place", sw, "{dpid: 1, connect: \"tcp:10.0.0.1:6653\", interfaces: [" + iface + "]}\n- {dpid: 2, connect: \"tcp:10.0.0.1:6653\", interfaces: [" + iface2 + "]}",
+			`c.yaml:6:22: tcp:10.0.0.1:6653 is another switch's in line 5; correct one of them`},
+		{"two switches with one address", sw, "{dpid: 1, interfaces: [" + iface + "]}\n- {dpid: 2, interfaces: [" + strings.Replace(iface2, "10.10.2.2", "10.10.2.1", 1) + "]}",
+			`c.yaml:6:78: address 10.10.2.1 of interface nodes is another switch's in line 5; give each switch an address of its own`},
+		{"two switches with one MAC", sw, "{dpid: 1, interfaces: [" + iface + "]}\n- {dpid: 2, interfaces: [" + strings.Replace(iface2, "00:02", "00:01", 1) + "]}",
+			`c.yaml:6:45: mac 02:00:00:00:00:01 of interface nodes is another switch's on the same network in line 5; give each switch a MAC address of its own`},
 		{"no interface", sw, "{interfaces: []}", `c.yaml:5:16: switch has no interface; describe at least one`},
 		{"MAC", "02:00:00:00:00:01", "02:00:00:00:01", `c.yaml:5:36: mac "02:00:00:00:01" is not a MAC address; write six octets as 02:00:00:00:00:01`},
 		{"multicast MAC", "02:00:00:00:00:01", "03:00:00:00:00:01", `c.yaml:5:36: mac "03:00:00:00:00:01" is not a unicast MAC address; write an even first octet, not all zero`},
