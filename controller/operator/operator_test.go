@@ -40,8 +40,11 @@ func (c controller) GetStatus(context.Context, *shuntv1.GetStatusRequest) (*shun
 	}
 	return &shuntv1.GetStatusResponse{
 		HandoffsCompleted: 20000, HandoffsRolledBack: 2, HandoffsFailed: 1, RequestsProxied: 3, Sessions: 4,
-		Switches: []*shuntv1.SwitchStatus{{Dpid: 0xabc, Connected: true, Steering: "conntrack", Flows: 57, Address: "10.99.0.2:40000"}},
-		Nodes:    []*shuntv1.Node{server1()},
+		Switches: []*shuntv1.SwitchStatus{
+			{Dpid: 0xabc, Connected: true, Steering: "conntrack", Flows: 57, Address: "10.99.0.2:40000"},
+			{Dpid: 0xdef, Steering: "flows", Flows: 60, Error: "the switch does not answer echo requests"},
+		},
+		Nodes: []*shuntv1.Node{server1()},
 	}, nil
 }
 
@@ -212,7 +215,9 @@ func TestKeysAndTypes(t *testing.T) {
 	for path, want := range map[string]any{
 		"handoffs.completed": 20000.0, "handoffs.rolled_back": 2.0, "handoffs.failed": 1.0, "requests.proxied": 3.0, "sessions": 4.0,
 		"switches.0.dpid": "0000000000000abc", "switches.0.connected": true, "switches.0.steering": "conntrack", "switches.0.flows": 57.0,
-		"nodes.0.name": "server1", "nodes.0.roles.1": "server", "nodes.0.up": true,
+		"switches.1.dpid": "0000000000000def", "switches.1.connected": false, "switches.1.steering": "flows", "switches.1.flows": 60.0,
+		"switches.1.error": "the switch does not answer echo requests",
+		"nodes.0.name":     "server1", "nodes.0.roles.1": "server", "nodes.0.up": true,
 	} {
 		if got := at(status, path); got != want {
 			t.Errorf("status %s is %#v, want %#v", path, got, want)
