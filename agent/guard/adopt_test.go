@@ -194,22 +194,22 @@ func TestAnAdoptedDivertMapKeepsItsSize(t *testing.T) {
 	}
 }
 
-// foreign loads a program that passes every packet on, with a map so that an
+// foreign loads a program that passes every packet on, with maps so that an
 // adopter has something to look at.
-func foreign(t testing.TB, name string, divert *ebpf.MapSpec) *ebpf.Program {
+func foreign(t testing.TB, name string, maps ...*ebpf.MapSpec) *ebpf.Program {
 	t.Helper()
-	m, err := ebpf.NewMap(divert)
-	if err != nil {
-		t.Fatal(err)
+	var code asm.Instructions
+	for _, spec := range maps {
+		m, err := ebpf.NewMap(spec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer m.Close()
+		code = append(code, asm.LoadMapPtr(asm.R1, m.FD()))
 	}
-	defer m.Close()
 	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{
 		Name: name, Type: ebpf.SchedCLS, License: "Apache-2.0",
-		Instructions: asm.Instructions{
-			asm.LoadMapPtr(asm.R1, m.FD()),
-			asm.LoadImm(asm.R0, -1, asm.DWord),
-			asm.Return(),
-		},
+		Instructions: append(code, asm.LoadImm(asm.R0, -1, asm.DWord), asm.Return()),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -251,6 +251,48 @@ func TestMapsOfAnotherLayoutAreLeftBehind(t *testing.T) {
 				t.Errorf("%d and %d guards are attached", tcx, clsact)
 			}
 			if err := x.g.Divert(stray(families[1]), families[1].session, x.mac, 0); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// A guard from before dispatchers passed packets on has fewer counters, and
+// neither others nor begun: its counts are lost, its diversions are not.
+func TestAGuardWithFewerMapsKeepsItsDiversions(t *testing.T) {
+	for _, force := range both {
+		t.Run(fmt.Sprintf("clsact %v", force), func(t *testing.T) {
+			x := lone(t)
+			ifindex := mustIndex(t, x.NS, "eth0")
+			f := families[1]
+			key, err := newFlowKey(stray(f), f.session)
+			if err != nil {
+				t.Fatal(err)
+			}
+			hop, err := newNextHop(x.mac, 7)
+			if err != nil {
+				t.Fatal(err)
+			}
+			old := foreign(t, programName,
+				&ebpf.MapSpec{
+					Name: guardMapShuntDivert, Type: ebpf.LRUHash, KeySize: 40, ValueSize: 16, MaxEntries: 1024,
+					Contents: []ebpf.MapKV{{Key: key, Value: hop}},
+				},
+				&ebpf.MapSpec{Name: guardMapShuntCounters, Type: ebpf.PerCPUArray, KeySize: 4, ValueSize: 8, MaxEntries: 14})
+			x.Do(func() error {
+				if force {
+					return clsact{x.Link, ifindex}.attach(old)
+				}
+				return tcx{ifindex}.attach(old)
+			})
+			var log bytes.Buffer
+			x.open(Options{MaxDivert: 1024, ForceClsact: force, Log: slog.New(slog.NewTextHandler(&log, nil))})
+			wantDiverted(t, x.g, f, x)
+			x.wantCounters(Counters{})
+			if !strings.Contains(log.String(), "left behind") || !strings.Contains(log.String(), guardMapShuntCounters) {
+				t.Errorf("logged %s", &log)
+			}
+			if err := x.g.SetOthers(map[Share]Another{{f.session.Addr(), 0}: {f.session.Addr(), x.mac}}); err != nil {
 				t.Error(err)
 			}
 		})

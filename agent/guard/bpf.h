@@ -28,6 +28,7 @@ enum {
 enum {
 	BPF_F_NO_PREALLOC = 1,    // map flag
 	BPF_F_RECOMPUTE_CSUM = 1, // flag of bpf_skb_store_bytes
+	BPF_F_PSEUDO_HDR = 16,    // flag of bpf_l4_csum_replace, beside the size
 };
 
 #define BPF_F_CURRENT_NETNS ((u64)-1)
@@ -97,20 +98,26 @@ struct bpf_sock_tuple {
 };
 
 static void *(*bpf_map_lookup_elem)(void *map, const void *key) = (void *)1;
+static long (*bpf_map_update_elem)(void *map, const void *key, const void *value, u64 flags) = (void *)2;
 static long (*bpf_map_delete_elem)(void *map, const void *key) = (void *)3;
 static long (*bpf_skb_store_bytes)(struct __sk_buff *skb, u32 offset, const void *from, u32 len, u64 flags) = (void *)9;
 static long (*bpf_l3_csum_replace)(struct __sk_buff *skb, u32 offset, u64 from, u64 to, u64 size) = (void *)10;
+static long (*bpf_l4_csum_replace)(struct __sk_buff *skb, u32 offset, u64 from, u64 to, u64 flags) = (void *)11;
 static long (*bpf_redirect)(u32 ifindex, u64 flags) = (void *)23;
 static long (*bpf_skb_load_bytes)(const struct __sk_buff *skb, u32 offset, void *to, u32 len) = (void *)26;
+static long (*bpf_csum_diff)(const void *from, u32 from_size, const void *to, u32 to_size, u32 seed) = (void *)28;
 static long (*bpf_sk_release)(void *sock) = (void *)86;
 static struct bpf_sock *(*bpf_skc_lookup_tcp)(void *ctx, struct bpf_sock_tuple *tuple, u32 tuple_size, u64 netns,
 					      u64 flags) = (void *)99;
 
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
 #define htons(x) ((u16)__builtin_bswap16((u16)(x)))
+#define htonl(x) ((u32)__builtin_bswap32((u32)(x)))
 #else
 #define htons(x) ((u16)(x))
+#define htonl(x) ((u32)(x))
 #endif
 #define ntohs(x) htons(x)
+#define ntohl(x) htonl(x)
 
 #endif

@@ -20,6 +20,7 @@ type Counters struct {
 	SynDelivered       uint64 // a SYN at home
 	SynReturned        uint64 // a SYN forwarded to home
 	SynDropped         uint64 // a SYN that came from home
+	PassedOn           uint64 // passed to another dispatcher, that may know it
 }
 
 // fields returns c's fields in the order of enum reason in guard.c.
@@ -28,6 +29,7 @@ func (c *Counters) fields() []*uint64 {
 		&c.DeliveredSocket, &c.DeliveredHome, &c.DeliveredFragment, &c.Diverted, &c.ReturnedHome,
 		&c.DroppedFromHome, &c.DroppedBounced, &c.DroppedUnknownHome, &c.DroppedHopLimit,
 		&c.DroppedMalformed, &c.DroppedTimeWait, &c.SynDelivered, &c.SynReturned, &c.SynDropped,
+		&c.PassedOn,
 	}
 }
 

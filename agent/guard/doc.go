@@ -12,8 +12,11 @@
 //  3. A tuple that has a socket here (in any state but LISTEN) is delivered,
 //     but for two things to one in TIME_WAIT: a bare ACK, which is dropped, and
 //     payload that does not come from home, which is sent there.
-//  4. At home everything else is delivered: a listener may know it by its SYN
-//     cookie, or the kernel answers with a RST, which is then right.
+//  4. At home everything else is delivered, unless another dispatcher may know it:
+//     a listener may know it by its SYN cookie, or the kernel answers with a RST,
+//     which is then right. If there is another dispatcher to ask for this session
+//     address and client's port, it is passed to that one, with the session
+//     address that that one has for the service.
 //  5. Elsewhere it is sent home.
 //  6. With no home known it is dropped.
 //
@@ -34,10 +37,32 @@
 // is delivered.
 //
 // A packet is never forwarded back to the node whose MAC it carries as source;
-// it is dropped and the client retransmits it. Forwarding needs a layer 2
-// network between nodes that leaves the source MAC alone. Every forwarded
-// packet loses one from its TTL or hop limit, so that even a circle of three
-// diversions ends.
+// it is dropped and the client retransmits it, or, where it would be passed to
+// another dispatcher, delivered: that one does not know it either. Forwarding
+// needs a layer 2 network between nodes that leaves the source MAC alone. Every
+// forwarded packet loses one from its TTL or hop limit, so that even a circle of
+// three diversions, or of three dispatchers, ends.
+//
+// # Several dispatchers
+//
+// The switch spreads a service's connections over its dispatchers by bits 1 to 6
+// of the client's port, and gives each packet the session address of the
+// dispatcher whose share it is in. When a dispatcher comes or goes, shares change
+// hands, and packets of connections that are older than that arrive where nothing
+// knows them. [Guard.SetOthers] says whom to ask: the dispatcher that had the share
+// before. There the packet meets the same decisions as if the switch had sent it:
+// it is diverted, has a socket, or is passed on once more. Who fills the tables
+// sees to it that the last of a chain has nobody to ask, and that a dispatcher
+// knows whom to ask for a share before the switch gives it the share.
+//
+// A SYN is never passed on: a new connection begins with the dispatcher that has
+// the share now. If that one's kernel answers with a SYN cookie, nothing in the
+// kernel knows the connection until the client's next packet. So the guard notes
+// the SYNs that it delivers in such shares, and delivers what has the sequence
+// number that follows a SYN's. It holds 65,536 of them; only a flood that brings
+// as many more while the client's answer is on its way makes it forget one, whose
+// connection is then refused. (The kernel can check cookies for an eBPF program,
+// but only for one under the GPL.)
 //
 // Everything that is not TCP to a session address, and frames that the
 // interface does not own (another's MAC, broadcast, VLAN-tagged), pass
@@ -56,6 +81,6 @@
 // survive [Guard.Close] and a killed process, and the next [Open] on the
 // interface adopts the maps with every diversion in them and swaps the program
 // for its own in one step. [Guard.Detach] or the end of the interface ends
-// them. The guard decides about nothing until [Guard.SetPools], so set homes,
-// then pools, and only then give the host the addresses.
+// them. The guard decides about nothing until [Guard.SetPools], so set homes
+// and others, then pools, and only then give the host the addresses.
 package guard

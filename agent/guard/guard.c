@@ -14,7 +14,9 @@
 #define ETH_LEN 14
 #define IPV6_LEN 40
 #define TCP_HEAD 14 // ports to flags
+#define TCP_CHECKSUM 16
 #define EXT_HEADERS 8
+#define SLOTS 64 // a power of two
 
 #define IPPROTO_HOPOPTS 0
 #define IPPROTO_TCP 6
@@ -43,6 +45,7 @@ enum reason {
 	SYN_DELIVERED,
 	SYN_RETURNED,
 	SYN_DROPPED,
+	PASSED_ON,
 	REASONS,
 };
 
@@ -69,6 +72,20 @@ struct home {
 	u8 zero;
 };
 
+// A share is what of a session address's connections one dispatcher has: those
+// with these bits 1 to 6 of the client's port.
+struct share {
+	u8 session[16];
+	u32 slot;
+};
+
+// The dispatcher to ask for what nothing here knows of a share.
+struct another {
+	u8 session[16];
+	u8 mac[6];
+	u16 zero;
+};
+
 struct prefix {
 	u32 bits;
 	u8 addr[16];
@@ -88,6 +105,23 @@ struct {
 	NUMBER(key_size, 16);
 	TYPE(value, struct home);
 } shunt_homes SEC(".maps");
+
+struct {
+	NUMBER(type, BPF_MAP_TYPE_HASH);
+	NUMBER(max_entries, 65536);
+	NUMBER(map_flags, BPF_F_NO_PREALLOC);
+	TYPE(key, struct share);
+	TYPE(value, struct another);
+} shunt_others SEC(".maps");
+
+// Flows whose SYN was delivered here, of shares that another dispatcher is asked
+// for, and the sequence number that follows the SYN's.
+struct {
+	NUMBER(type, BPF_MAP_TYPE_LRU_HASH);
+	NUMBER(max_entries, 65536);
+	TYPE(key, struct flow);
+	TYPE(value, u32);
+} shunt_begun SEC(".maps");
 
 struct {
 	NUMBER(type, BPF_MAP_TYPE_LPM_TRIE);
@@ -115,11 +149,13 @@ struct packet {
 	u8 flags;     // TCP's
 	u8 empty;     // it has no payload
 	u16 ttl_word; // IPv4: TTL and protocol; IPv6: hop limit in the first byte
+	u32 tcp;      // the offset of the TCP header
+	u32 seq;      // in host order
 };
 
 enum kind {
 	OTHER,    // not TCP to a session address
-	SEGMENT,  // TCP to a session address: flow, flags, empty and ttl_word are set
+	SEGMENT,  // TCP to a session address: all but eth is set
 	FRAGMENT, // a later fragment of such
 	MALFORMED,
 };
@@ -164,6 +200,8 @@ INLINE enum kind parse_tcp(struct __sk_buff *skb, u32 offset, u32 end, struct pa
 	p->flow.client_port = tcp.source;
 	p->flow.session_port = tcp.dest;
 	p->flags = tcp.flags;
+	p->seq = ntohl(tcp.seq);
+	p->tcp = offset;
 	p->empty = offset + (tcp.data_offset >> 4) * 4 == end;
 	return SEGMENT;
 }
@@ -315,6 +353,74 @@ INLINE int forward(struct __sk_buff *skb, struct packet *p, const u8 *mac, u32 r
 	return count(reason, bpf_redirect(skb->ifindex, 0));
 }
 
+// The dispatcher to ask for a packet that nothing here knows, if there is one.
+INLINE struct another *another(const struct packet *p)
+{
+	struct share key = {.slot = ntohs(p->flow.client_port) >> 1 & (SLOTS - 1)};
+
+	__builtin_memcpy(key.session, p->flow.session, 16);
+	return bpf_map_lookup_elem(&shunt_others, &key);
+}
+
+// A connection begins here, maybe without a socket: the kernel may answer the SYN
+// with a cookie. What follows must then not be passed on.
+INLINE void begin(const struct packet *p)
+{
+	u32 next = p->seq + 1;
+
+	if (another(p))
+		bpf_map_update_elem(&shunt_begun, &p->flow, &next, 0);
+}
+
+// Whether the packet follows a SYN that was delivered here, the only one that can
+// answer a SYN cookie. (The kernel could be asked whether it does, but only by
+// programs under the GPL.)
+INLINE int follows_syn(const struct packet *p)
+{
+	u32 *next = bpf_map_lookup_elem(&shunt_begun, &p->flow);
+
+	return next && *next == p->seq;
+}
+
+// Give the packet another destination address, with the checksums that go with
+// it. Returns 0 if it cannot be, which may leave it with wrong ones.
+//
+// The sum over the whole packet, skb->csum, must change as the packet does, and
+// bpf_l4_csum_replace changes it by what TCP's checksum makes up for in the
+// pseudo-header. In IPv4 that is all, for the header's own checksum makes up for
+// the address. IPv6 has none, so that the address must be counted, too: the sum
+// is then what it was. (Newer kernels have a flag for that, BPF_F_IPV6.)
+INLINE int readdress(struct __sk_buff *skb, const struct packet *p, const u8 *session)
+{
+	u32 checksum = p->tcp + TCP_CHECKSUM;
+
+	if (p->v6) {
+		long diff = bpf_csum_diff(p->flow.session, 16, session, 16, 0);
+
+		return diff >= 0 && bpf_l4_csum_replace(skb, checksum, 0, diff, BPF_F_PSEUDO_HDR) == 0 &&
+		       bpf_skb_store_bytes(skb, ETH_LEN + 24, session, 16, BPF_F_RECOMPUTE_CSUM) == 0;
+	}
+	u32 from, to;
+
+	__builtin_memcpy(&from, p->flow.session + 12, 4);
+	__builtin_memcpy(&to, session + 12, 4);
+	return bpf_l4_csum_replace(skb, checksum, from, to, BPF_F_PSEUDO_HDR | sizeof(to)) == 0 &&
+	       bpf_l3_csum_replace(skb, ETH_LEN + 10, from, to, sizeof(to)) == 0 &&
+	       bpf_skb_store_bytes(skb, ETH_LEN + 16, &to, sizeof(to), 0) == 0;
+}
+
+// The packet is at home here, is no SYN, and has neither a diversion nor a socket.
+INLINE int unknown_at_home(struct __sk_buff *skb, struct packet *p)
+{
+	struct another *other = another(p);
+
+	if (!other || same_mac(p->eth + 6, other->mac) || follows_syn(p))
+		return count(DELIVERED_HOME, TC_NEXT);
+	if (!readdress(skb, p, other->session))
+		return count(DROPPED_MALFORMED, TC_DROP);
+	return forward(skb, p, other->mac, PASSED_ON);
+}
+
 INLINE int decide(struct __sk_buff *skb, struct packet *p)
 {
 	const u8 *from = p->eth + 6;
@@ -324,8 +430,10 @@ INLINE int decide(struct __sk_buff *skb, struct packet *p)
 		bpf_map_delete_elem(&shunt_divert, &p->flow);
 		if (!home)
 			return count(DROPPED_UNKNOWN_HOME, TC_DROP);
-		if (home->self)
+		if (home->self) {
+			begin(p);
 			return count(SYN_DELIVERED, TC_NEXT);
+		}
 		if (same_mac(from, home->mac))
 			return count(SYN_DROPPED, TC_DROP);
 		return forward(skb, p, home->mac, SYN_RETURNED);
@@ -347,7 +455,7 @@ INLINE int decide(struct __sk_buff *skb, struct packet *p)
 	if (!home)
 		return count(DROPPED_UNKNOWN_HOME, TC_DROP);
 	if (home->self)
-		return count(DELIVERED_HOME, TC_NEXT);
+		return unknown_at_home(skb, p);
 	if (same_mac(from, home->mac))
 		return count(DROPPED_FROM_HOME, TC_DROP);
 	return forward(skb, p, home->mac, RETURNED_HOME);

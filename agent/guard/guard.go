@@ -38,8 +38,8 @@ type Guard struct {
 	name string // of the interface
 	log  *slog.Logger
 
-	prog                           *ebpf.Program
-	divert, homes, pools, counters *ebpf.Map
+	prog                                          *ebpf.Program
+	divert, homes, others, begun, pools, counters *ebpf.Map
 
 	hook hook
 	nl   *netlink.Handle // in the interface's namespace
@@ -166,7 +166,7 @@ func (g *Guard) Close() error {
 		errs = append(errs, g.prog.Close())
 		g.prog = nil
 	}
-	for _, m := range []**ebpf.Map{&g.divert, &g.homes, &g.pools, &g.counters} {
+	for _, m := range []**ebpf.Map{&g.divert, &g.homes, &g.others, &g.begun, &g.pools, &g.counters} {
 		if *m != nil {
 			errs = append(errs, (*m).Close())
 			*m = nil

@@ -16,9 +16,11 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	guardMapShuntBegun    = "shunt_begun"
 	guardMapShuntCounters = "shunt_counters"
 	guardMapShuntDivert   = "shunt_divert"
 	guardMapShuntHomes    = "shunt_homes"
+	guardMapShuntOthers   = "shunt_others"
 	guardMapShuntPools    = "shunt_pools"
 	guardProgShuntGuard   = "shunt_guard"
 )
@@ -72,9 +74,11 @@ type guardProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type guardMapSpecs struct {
+	ShuntBegun    *ebpf.MapSpec `ebpf:"shunt_begun"`
 	ShuntCounters *ebpf.MapSpec `ebpf:"shunt_counters"`
 	ShuntDivert   *ebpf.MapSpec `ebpf:"shunt_divert"`
 	ShuntHomes    *ebpf.MapSpec `ebpf:"shunt_homes"`
+	ShuntOthers   *ebpf.MapSpec `ebpf:"shunt_others"`
 	ShuntPools    *ebpf.MapSpec `ebpf:"shunt_pools"`
 }
 
@@ -104,17 +108,21 @@ func (o *guardObjects) Close() error {
 //
 // It can be passed to loadGuardObjects or ebpf.CollectionSpec.LoadAndAssign.
 type guardMaps struct {
+	ShuntBegun    *ebpf.Map `ebpf:"shunt_begun"`
 	ShuntCounters *ebpf.Map `ebpf:"shunt_counters"`
 	ShuntDivert   *ebpf.Map `ebpf:"shunt_divert"`
 	ShuntHomes    *ebpf.Map `ebpf:"shunt_homes"`
+	ShuntOthers   *ebpf.Map `ebpf:"shunt_others"`
 	ShuntPools    *ebpf.Map `ebpf:"shunt_pools"`
 }
 
 func (m *guardMaps) Close() error {
 	return _GuardClose(
+		m.ShuntBegun,
 		m.ShuntCounters,
 		m.ShuntDivert,
 		m.ShuntHomes,
+		m.ShuntOthers,
 		m.ShuntPools,
 	)
 }

@@ -45,6 +45,7 @@ func (g *Guard) load(maxDivert uint32, earlier []*ebpf.Program) error {
 	}
 	g.prog = objects.ShuntGuard
 	g.divert, g.homes = objects.ShuntDivert, objects.ShuntHomes
+	g.others, g.begun = objects.ShuntOthers, objects.ShuntBegun
 	g.pools, g.counters = objects.ShuntPools, objects.ShuntCounters
 	return nil
 }

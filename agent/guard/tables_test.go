@@ -2,9 +2,14 @@ package guard
 
 import (
 	"bytes"
+	"encoding/binary"
+	"errors"
+	"net"
 	"net/netip"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestPoolsAndHomesBecomeWhatIsSet(t *testing.T) {
@@ -66,6 +71,82 @@ func TestPoolsAndHomesBecomeWhatIsSet(t *testing.T) {
 		if got != len(homes) {
 			t.Errorf("after SetHomes(%v): %d entries", homes, got)
 		}
+	}
+}
+
+func TestOthersBecomeWhatIsSet(t *testing.T) {
+	x := lone(t)
+	x.open(Options{MaxDivert: 1024})
+	a := netip.MustParseAddr
+	m1, m2 := net.HardwareAddr{2, 0, 0, 0, 0, 1}, net.HardwareAddr{2, 0, 0, 0, 0, 2}
+	for _, others := range []map[Share]Another{
+		{{a("10.9.0.1"), 0}: {a("10.9.0.2"), m1}, {a("fd09::1"), 63}: {a("fd09::2"), m2}},
+		{{a("::ffff:10.9.0.1"), 0}: {a("10.9.0.3"), m2}, {a("10.9.0.1"), 1}: {a("::ffff:10.9.0.2"), m1}},
+		nil,
+	} {
+		if err := x.g.SetOthers(others); err != nil {
+			t.Fatal(err)
+		}
+		want := make(map[shareKey]anotherValue)
+		for s, o := range others {
+			var k shareKey
+			var v anotherValue
+			s16, o16 := s.Session.As16(), o.Session.As16()
+			copy(k[:], s16[:])
+			binary.NativeEndian.PutUint32(k[16:], uint32(s.Slot))
+			copy(v[:], o16[:])
+			copy(v[16:], o.MAC)
+			want[k] = v
+		}
+		var k shareKey
+		var v anotherValue
+		for it := x.g.others.Iterate(); it.Next(&k, &v); {
+			if w, ok := want[k]; !ok || w != v {
+				t.Errorf("after SetOthers(%v): %x is %x", others, k, v)
+			}
+			delete(want, k)
+		}
+		if len(want) > 0 {
+			t.Errorf("after SetOthers(%v): %v are not there", others, want)
+		}
+	}
+}
+
+func TestOthersThatCannotBeAreRefusedBeforeAnyChange(t *testing.T) {
+	x := lone(t)
+	x.open(Options{MaxDivert: 1024})
+	s4, s6 := families[0].session.Addr(), families[1].session.Addr()
+	good := map[Share]Another{{s4, 5}: {s4.Next(), x.mac}}
+	if err := x.g.SetOthers(good); err != nil {
+		t.Fatal(err)
+	}
+	// A map that user space cannot write to any more tells whoever tries.
+	if err := x.g.others.Freeze(); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name    string
+		share   Share
+		another Another
+	}{
+		{"no address", Share{netip.Addr{}, 5}, Another{s4, x.mac}},
+		{"no other address", Share{s4, 5}, Another{netip.Addr{}, x.mac}},
+		{"IPv6 for IPv4", Share{s4, 5}, Another{s6, x.mac}},
+		{"IPv4 for IPv6", Share{s6, 5}, Another{s4, x.mac}},
+		{"slot 64", Share{s4, 64}, Another{s4, x.mac}},
+		{"no MAC", Share{s4, 5}, Another{s4, nil}},
+		{"a long MAC", Share{s4, 5}, Another{s4, make(net.HardwareAddr, 8)}},
+	} {
+		err := x.g.SetOthers(map[Share]Another{{s6, 1}: {s6, x.mac}, c.share: c.another})
+		if err == nil || errors.Is(err, unix.EPERM) {
+			t.Errorf("%s: %v, want an error before any change", c.name, err)
+		}
+	}
+	if err := x.g.SetOthers(good); err != nil {
+		t.Errorf("what stays is touched: %v", err)
+	}
+	if err := x.g.SetOthers(nil); !errors.Is(err, unix.EPERM) {
+		t.Errorf("a frozen map: %v, want %v", err, unix.EPERM)
 	}
 }
 
