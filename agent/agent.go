@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -65,6 +66,11 @@ type agent struct {
 	lost       *lost.Herald
 	watcher    *sockdiag.Watcher
 
+	asked         *[]shared     // what the guard was told of; only apply has it
+	open, leaving atomic.Bool   // the dispatcher's listeners are open; it is about to stop
+	left          chan struct{} // closed when the cluster knows that it is
+	leftOnce      sync.Once
+
 	mu     sync.RWMutex // guards what follows
 	known  bool         // a configuration was applied
 	config view
@@ -74,7 +80,7 @@ type agent struct {
 // Sessions that applications hold live on after it.
 func Run(ctx context.Context, cfg config.Config, version string, log *slog.Logger) (err error) {
 	a := &agent{cfg: cfg, log: log.With("node", cfg.Node), instance: rand.Uint64(), version: version,
-		drain: drain{leave: make(chan struct{}, leaveAtOnce)}}
+		drain: drain{leave: make(chan struct{}, leaveAtOnce)}, left: make(chan struct{})}
 	if err := a.readInterface(); err != nil {
 		return err
 	}
@@ -180,6 +186,9 @@ func (a *agent) serve(ctx context.Context, creds credentials.TransportCredential
 	}
 
 	<-ctx.Done()
+	if len(errs) == 0 {
+		a.makeWay()
+	}
 	a.dispatcher.Close()
 	a.peers.Close()
 	s.Stop()

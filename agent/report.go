@@ -74,7 +74,7 @@ func (a *agent) addresses() map[string]string {
 func (a *agent) hello() *shuntv1.Hello {
 	h := &shuntv1.Hello{
 		Node: a.cfg.Node, Mac: a.mac, TransferEndpoint: a.cfg.Advertise,
-		Applications: a.applications(), Instance: a.instance, Version: a.version,
+		Applications: a.applications(), Instance: a.instance, Version: a.version, Dispatcher: a.dispatcherState(),
 	}
 	for _, addr := range a.addrs {
 		h.Addresses = append(h.Addresses, addr.AsSlice())
@@ -88,7 +88,7 @@ func (a *agent) hello() *shuntv1.Hello {
 }
 
 func (a *agent) report() *shuntv1.Report {
-	r := &shuntv1.Report{Applications: a.applications()}
+	r := &shuntv1.Report{Applications: a.applications(), Dispatcher: a.dispatcherState()}
 	c := a.dispatcher.Counters()
 	r.RequestsProxied, r.RequestsRefused = c.Proxied, c.Refused
 	a.policy.Report(r)
@@ -108,7 +108,7 @@ func (a *agent) report() *shuntv1.Report {
 		"delivered_fragment": counters.DeliveredFragment, "diverted": counters.Diverted,
 		"returned_home": counters.ReturnedHome, "dropped_from_home": counters.DroppedFromHome,
 		"dropped_bounced": counters.DroppedBounced, "dropped_unknown_home": counters.DroppedUnknownHome,
-		"dropped_hop_limit": counters.DroppedHopLimit, "dropped_malformed": counters.DroppedMalformed, "dropped_time_wait": counters.DroppedTimeWait,
+		"dropped_hop_limit": counters.DroppedHopLimit, "dropped_malformed": counters.DroppedMalformed, "dropped_time_wait": counters.DroppedTimeWait, "passed_on": counters.PassedOn,
 		"syn_delivered": counters.SynDelivered, "syn_returned": counters.SynReturned, "syn_dropped": counters.SynDropped,
 	}
 	return r

@@ -174,7 +174,7 @@ func (a *agent) apply(c *shuntv1.NodeConfig) {
 	a.telemetry.know(c)
 	// The guard before the addresses, so that no stray packet is answered with a
 	// RST; both before the listeners.
-	err = errors.Join(a.guard.SetHomes(v.homes), a.guard.SetPools(v.pools), a.routes.Set(v.pools), a.watch(v))
+	err = errors.Join(a.guard.SetHomes(v.homes), a.guard.SetPools(v.pools), a.askOthers(v), a.routes.Set(v.pools), a.watch(v))
 	if first {
 		a.adopt(context.Background())
 	}
@@ -189,6 +189,12 @@ func (a *agent) apply(c *shuntv1.NodeConfig) {
 	a.routesChanged()
 	if a.cfg.Has(config.Dispatcher) {
 		err = errors.Join(err, a.dispatcher.Set(v.services))
+		if !a.open.Swap(true) {
+			a.control.ReportNow()
+		}
+		if v.leaving {
+			a.leftOnce.Do(func() { close(a.left) })
+		}
 	}
 	if err != nil {
 		a.log.Error("the controller's configuration could not be applied in full", "version", c.Version, "err", err)

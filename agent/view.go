@@ -23,6 +23,8 @@ type view struct {
 	peers    map[string]string             // transfer endpoints by node
 	// dispatchers by session address, as those that take a session back.
 	dispatchers map[netip.Addr]dispatcher.Server
+	shared      []shared
+	leaving     bool // the controller has told all that this dispatcher is
 }
 
 // routed is what the policy has to know.
@@ -67,6 +69,7 @@ func viewOf(self string, c *shuntv1.NodeConfig) (view, error) {
 			v.peers[n.Name] = n.TransferEndpoint
 		}
 	}
+	v.leaving = nodes[self].GetDispatcher() == shuntv1.DispatcherState_DISPATCHER_STATE_LEAVING
 	for _, s := range c.Services {
 		svc := dispatcher.Service{
 			Name:          s.Name,
@@ -92,6 +95,11 @@ func viewOf(self string, c *shuntv1.NodeConfig) (view, error) {
 				v.dispatchers[local.Addr()] = dispatcher.Server{Node: n.Name, MAC: net.HardwareAddr(n.Mac), Up: n.Up, Ready: n.Up}
 			}
 		}
+		own, err := sharedOf(self, s, nodes)
+		if err != nil {
+			return v, err
+		}
+		v.shared = append(v.shared, own...)
 		for _, name := range s.Servers {
 			srv, err := serverOf(nodes[name], name, s.Name)
 			if err != nil {

@@ -92,9 +92,9 @@ func stillWanted(c config.Config, k leases.Key, a netip.Addr) bool {
 // configuration's.
 func makeView(c config.Config, nodes []registry.Node, addresses map[leases.Key]netip.Addr, version uint64) *view {
 	v := &view{nodes: nodes, leases: make(map[netip.AddrPort]lease), config: &shuntv1.NodeConfig{Version: version}}
-	up := make(map[string]bool, len(nodes))
+	accepts := make(map[string]bool, len(nodes))
 	for _, n := range nodes {
-		up[n.Name] = n.Usable()
+		accepts[n.Name] = n.Accepts()
 		v.config.Nodes = append(v.config.Nodes, n.Proto())
 		v.topology.Nodes = append(v.topology.Nodes, fabric.Node{Name: n.Name, MAC: n.MAC, Addresses: n.Addresses, Up: n.Usable()})
 	}
@@ -102,7 +102,7 @@ func makeView(c config.Config, nodes []registry.Node, addresses map[leases.Key]n
 		v.config.Pools = append(v.config.Pools, p.String())
 	}
 	for _, s := range c.Services {
-		v.addService(s, addresses, up)
+		v.addService(s, addresses, accepts)
 	}
 	return v
 }
@@ -119,7 +119,7 @@ func (v *view) setPolicy(p *policystore.State, nodes []registry.Node, old *view,
 	}
 }
 
-func (v *view) addService(s config.Service, addresses map[leases.Key]netip.Addr, up map[string]bool) {
+func (v *view) addService(s config.Service, addresses map[leases.Key]netip.Addr, accepts map[string]bool) {
 	m := &shuntv1.Service{
 		Name:            s.Name,
 		Servers:         servers(s, v.nodes),
@@ -141,7 +141,7 @@ func (v *view) addService(s config.Service, addresses map[leases.Key]netip.Addr,
 			local := netip.AddrPortFrom(address, s.Port)
 			v.leases[local] = lease{Key: k, local: local, vip: vip}
 			m.Leases = append(m.Leases, &shuntv1.Lease{Dispatcher: d, Local: shuntv1.EndpointOf(local), Vip: shuntv1.EndpointOf(vip)})
-			t.Homes = append(t.Homes, fabric.Home{Node: d, VIP: a, Session: address, Up: up[d]})
+			t.Homes = append(t.Homes, fabric.Home{Node: d, VIP: a, Session: address, Up: accepts[d]})
 		}
 	}
 	slices.SortStableFunc(m.Leases, func(a, b *shuntv1.Lease) int {

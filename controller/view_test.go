@@ -167,3 +167,24 @@ func TestMailForAnAbsentNodeIsBounded(t *testing.T) {
 		t.Errorf("%d messages were delivered twice", got)
 	}
 }
+
+func TestADispatcherThatStartsOrLeavesGetsNoConnections(t *testing.T) {
+	c := config.Config{Services: []config.Service{{Name: "web", VIPs: []netip.Addr{netip.MustParseAddr("10.10.0.80")}, Port: 80}}}
+	address := map[leases.Key]netip.Addr{{Service: "web", Dispatcher: "dispatcher1"}: netip.MustParseAddr("172.31.0.1")}
+	for state, want := range map[shuntv1.DispatcherState]bool{
+		shuntv1.DispatcherState_DISPATCHER_STATE_UNSPECIFIED: true,
+		shuntv1.DispatcherState_DISPATCHER_STATE_STARTING:    false,
+		shuntv1.DispatcherState_DISPATCHER_STATE_LEAVING:     false,
+		99: false, // of a later version
+	} {
+		n := node(t, "dispatcher1")
+		n.Dispatcher = state
+		v := makeView(c, []registry.Node{n}, address, 1)
+		if got := v.topology.Services[0].Homes[0].Up; got != want {
+			t.Errorf("%v: up %v, want %v", state, got, want)
+		}
+		if told := v.config.Nodes[0]; !told.Up || told.Dispatcher != state {
+			t.Errorf("%v: the nodes are told %v", state, told)
+		}
+	}
+}

@@ -84,7 +84,7 @@ type Dispatcher struct {
 	o   Options
 	ids atomic.Uint64 // hand-offs that were numbered
 
-	proxied, refused atomic.Uint64
+	proxied, refused, accepted atomic.Uint64
 
 	ctx    context.Context // ends when Close is called
 	cancel context.CancelFunc
@@ -228,6 +228,7 @@ func (d *Dispatcher) enter(s *session) bool {
 	}
 	d.sessions[s] = make(chan struct{})
 	d.present[ends{s.client, s.local}] = s
+	d.accepted.Add(1)
 	d.wg.Add(1)
 	return true
 }
@@ -278,6 +279,34 @@ func (d *Dispatcher) Held() []*shuntv1.HeldSession {
 		held = append(held, h)
 	}
 	return held
+}
+
+// AwaitQuiet waits until no connection has come for a while and none is here that
+// may be handed off yet, which those that are copied are not; at most for limit.
+func (d *Dispatcher) AwaitQuiet(quiet, limit time.Duration) {
+	tick := time.NewTicker(quiet / 25)
+	defer tick.Stop()
+	seen, since := d.accepted.Load(), time.Now()
+	for end := since.Add(limit); ; {
+		now := <-tick.C
+		if n := d.accepted.Load(); n != seen {
+			seen, since = n, now
+		}
+		if now.After(end) || now.Sub(since) >= quiet && !d.busy() {
+			return
+		}
+	}
+}
+
+func (d *Dispatcher) busy() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for s := range d.sessions {
+		if s.proxiedTo.Load() == nil {
+			return true
+		}
+	}
+	return len(d.moving) > 0
 }
 
 // Moving tells whether a hand-off of the session is under way, or done and not

@@ -292,7 +292,7 @@ func TestAGuardWithFewerMapsKeepsItsDiversions(t *testing.T) {
 			if !strings.Contains(log.String(), "left behind") || !strings.Contains(log.String(), guardMapShuntCounters) {
 				t.Errorf("logged %s", &log)
 			}
-			if err := x.g.SetOthers(map[Share]Another{{f.session.Addr(), 0}: {f.session.Addr(), x.mac}}); err != nil {
+			if err := x.g.SetOthers(map[Share]Another{{f.session.Addr(), 0}: {f.session.Addr(), x.mac, 0}}); err != nil {
 				t.Error(err)
 			}
 		})

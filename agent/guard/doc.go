@@ -49,11 +49,15 @@
 // of the client's port, and gives each packet the session address of the
 // dispatcher whose share it is in. When a dispatcher comes or goes, shares change
 // hands, and packets of connections that are older than that arrive where nothing
-// knows them. [Guard.SetOthers] says whom to ask: the dispatcher that had the share
-// before. There the packet meets the same decisions as if the switch had sent it:
-// it is diverted, has a socket, or is passed on once more. Who fills the tables
-// sees to it that the last of a chain has nobody to ask, and that a dispatcher
-// knows whom to ask for a share before the switch gives it the share.
+// knows them. [Guard.SetOthers] says whom to ask next, in a ring of all dispatchers
+// that may have the share. There the packet meets the same decisions as if the
+// switch had sent it: it is diverted, has a socket, or is passed on once more. The
+// first one that passes it on takes away all its hops but 16 and as many as there
+// are more dispatchers to ask; each of these takes one, and the one that gets it with
+// 16 is the last. So none is asked twice, nothing goes round for long while the
+// dispatchers hear of a change one after the other, and a diversion at the last one
+// still has hops to spend. (A packet that comes with 16 hops or fewer is not passed
+// on: its client is farther away than any on the Internet.)
 //
 // A SYN is never passed on: a new connection begins with the dispatcher that has
 // the share now. If that one's kernel answers with a SYN cookie, nothing in the

@@ -25,7 +25,7 @@ func FuzzVerdict(f *testing.F) {
 		at := fam.atB().Addr()
 		homes[at], asked[at] = Home{Self: true}, fam.session.Addr()
 		for _, s := range allSlots() {
-			others[Share{at, s}] = Another{fam.session.Addr(), x.mac}
+			others[Share{at, s}] = Another{fam.session.Addr(), x.mac, 0}
 		}
 	}
 	if err := errors.Join(x.g.SetHomes(homes), x.g.SetOthers(others)); err != nil {

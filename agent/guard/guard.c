@@ -18,6 +18,10 @@
 #define EXT_HEADERS 8
 #define SLOTS 64 // a power of two
 
+// The hops that a packet still has when the last dispatcher is asked for it: enough
+// for a diversion there.
+#define LAST_HOPS 16
+
 #define IPPROTO_HOPOPTS 0
 #define IPPROTO_TCP 6
 #define IPPROTO_ROUTING 43
@@ -80,10 +84,12 @@ struct share {
 };
 
 // The dispatcher to ask for what nothing here knows of a share.
+// more is how many others may be asked after this one.
 struct another {
 	u8 session[16];
 	u8 mac[6];
-	u16 zero;
+	u8 more;
+	u8 zero;
 };
 
 struct prefix {
@@ -322,9 +328,9 @@ INLINE u32 socket_state(struct __sk_buff *skb, const struct packet *p)
 	return state == TCP_LISTEN ? 0 : state;
 }
 
-// One hop less to live, so that no circle of diversions is endless. Returns 0
-// when the packet has come to its end.
-INLINE int spend_hop(struct __sk_buff *skb, struct packet *p)
+// One hop less to live, and at most so many, so that no circle of diversions is
+// endless. Returns 0 when the packet has come to its end.
+INLINE int spend_hop(struct __sk_buff *skb, struct packet *p, u8 most)
 {
 	u16 word = p->ttl_word;
 	u8 *ttl = (u8 *)&word;
@@ -332,6 +338,8 @@ INLINE int spend_hop(struct __sk_buff *skb, struct packet *p)
 	if (*ttl <= 1)
 		return 0;
 	*ttl -= 1;
+	if (*ttl > most)
+		*ttl = most;
 	if (p->v6)
 		return bpf_skb_store_bytes(skb, ETH_LEN + 7, ttl, 1, BPF_F_RECOMPUTE_CSUM) == 0;
 	// The checksum's change makes up for the TTL's in a sum over the whole
@@ -342,15 +350,20 @@ INLINE int spend_hop(struct __sk_buff *skb, struct packet *p)
 
 // Send the packet out of the interface it came from, to another node. The
 // frame was addressed to this interface, so its destination is our own MAC.
-INLINE int forward(struct __sk_buff *skb, struct packet *p, const u8 *mac, u32 reason)
+INLINE int forward_within(struct __sk_buff *skb, struct packet *p, const u8 *mac, u8 most, u32 reason)
 {
 	u8 eth[12];
 
 	__builtin_memcpy(eth, mac, 6);
 	__builtin_memcpy(eth + 6, p->eth, 6);
-	if (!spend_hop(skb, p) || bpf_skb_store_bytes(skb, 0, eth, sizeof(eth), 0) < 0)
+	if (!spend_hop(skb, p, most) || bpf_skb_store_bytes(skb, 0, eth, sizeof(eth), 0) < 0)
 		return count(DROPPED_HOP_LIMIT, TC_DROP);
 	return count(reason, bpf_redirect(skb->ifindex, 0));
+}
+
+INLINE int forward(struct __sk_buff *skb, struct packet *p, const u8 *mac, u32 reason)
+{
+	return forward_within(skb, p, mac, 255, reason);
 }
 
 // The dispatcher to ask for a packet that nothing here knows, if there is one.
@@ -410,15 +423,17 @@ INLINE int readdress(struct __sk_buff *skb, const struct packet *p, const u8 *se
 }
 
 // The packet is at home here, is no SYN, and has neither a diversion nor a socket.
+// The first dispatcher that passes it on leaves it as many hops as there are
+// dispatchers to ask, each of which takes one: the last one knows that it is.
 INLINE int unknown_at_home(struct __sk_buff *skb, struct packet *p)
 {
 	struct another *other = another(p);
 
-	if (!other || same_mac(p->eth + 6, other->mac) || follows_syn(p))
+	if (!other || *(u8 *)&p->ttl_word <= LAST_HOPS || same_mac(p->eth + 6, other->mac) || follows_syn(p))
 		return count(DELIVERED_HOME, TC_NEXT);
 	if (!readdress(skb, p, other->session))
 		return count(DROPPED_MALFORMED, TC_DROP);
-	return forward(skb, p, other->mac, PASSED_ON);
+	return forward_within(skb, p, other->mac, LAST_HOPS + other->more, PASSED_ON);
 }
 
 INLINE int decide(struct __sk_buff *skb, struct packet *p)

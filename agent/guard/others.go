@@ -11,6 +11,10 @@ import (
 // slots is how many shares the connections of a session address have.
 const slots = 64
 
+// MaxMore is how many dispatchers may be asked after the first: it keeps what a
+// packet costs that nobody knows within bounds.
+const MaxMore = 64
+
 // A Share is the part of a session address's connections whose client's port has
 // bits 1 to 6 equal to Slot (0 to 63).
 type Share struct {
@@ -23,6 +27,7 @@ type Share struct {
 type Another struct {
 	Session netip.Addr
 	MAC     net.HardwareAddr // of its data interface
+	More    uint8            // how many others may be asked after it, at most MaxMore
 }
 
 type (
@@ -30,7 +35,7 @@ type (
 	// in host order.
 	shareKey [20]byte
 	// anotherValue is struct another: the other's session address, IPv4-mapped,
-	// its MAC, zeros.
+	// its MAC, how many more there are, a zero.
 	anotherValue [24]byte
 )
 
@@ -51,12 +56,16 @@ func newAnotherValue(s Share, a Another) (v anotherValue, err error) {
 	if !a.Session.IsValid() || a.Session.Unmap().Is4() != s.Session.Unmap().Is4() {
 		return v, fmt.Errorf("the other of %s, slot %d, has the address %s: want one of the same family", s.Session, s.Slot, a.Session)
 	}
+	if a.More > MaxMore {
+		return v, fmt.Errorf("after the other of %s, slot %d, %d are to be asked: want at most %d", s.Session, s.Slot, a.More, MaxMore)
+	}
 	if len(a.MAC) != 6 {
 		return v, fmt.Errorf("the other of %s, slot %d, has MAC %q, want 6 bytes", s.Session, s.Slot, a.MAC)
 	}
 	session := a.Session.As16()
 	copy(v[:], session[:])
 	copy(v[16:], a.MAC)
+	v[22] = a.More
 	return v, nil
 }
 
@@ -67,8 +76,9 @@ func newAnotherValue(s Share, a Another) (v anotherValue, err error) {
 // of different families, on a slot over 63 and on a MAC that does not have 6
 // bytes, before any change, and with more than 65,536 shares.
 //
-// The guard does not look for circles: of the dispatchers that may have had a
-// share, each must name one that had it before, and the last one none.
+// The dispatchers that may have a share form a ring, in which each names the next
+// one and More is how many there are besides the two: then each is asked once,
+// whoever begins.
 func (g *Guard) SetOthers(others map[Share]Another) error {
 	want := make(map[shareKey]anotherValue, len(others))
 	for s, a := range others {

@@ -43,7 +43,7 @@ func (n *lan) askA(slots ...uint8) {
 	others := make(map[Share]Another)
 	for _, f := range families {
 		for _, s := range slots {
-			others[Share{f.atB().Addr(), s}] = Another{f.session.Addr(), n.a.mac}
+			others[Share{f.atB().Addr(), s}] = Another{f.session.Addr(), n.a.mac, 0}
 		}
 	}
 	if err := n.b.g.SetOthers(others); err != nil {
@@ -219,10 +219,10 @@ func TestWhatADispatcherPassesOn(t *testing.T) {
 			b:       Counters{PassedOn: 1}, a: Counters{DeliveredHome: 1}, resets: 1,
 		},
 		{
-			name:    "the last hop is spent",
+			name:    "what has been everywhere is answered",
 			slots:   []uint8{slot},
-			segment: segment{flags: "A", ttl: 1},
-			b:       Counters{DroppedHopLimit: 1},
+			segment: segment{flags: "A", ttl: 16},
+			b:       Counters{DeliveredHome: 1}, resets: 1,
 		},
 		{
 			name:    "a later fragment is delivered",
@@ -256,8 +256,8 @@ func TestWhatADispatcherPassesOn(t *testing.T) {
 				s.from.send(frame)
 				n.b.wantCounters(c.b)
 				if c.b.PassedOn > 0 {
-					// As the client would have sent it to a, but for the hop.
-					s.dst, s.ttl = f.session, 63
+					// As the client would have sent it to a, but for the hops.
+					s.dst, s.ttl = f.session, 16
 					want := s.bytes(t)[14:]
 					came(n.a.mac, n.b.mac, func(b []byte) bool { return bytes.Equal(b[14:], want) })
 				}
@@ -308,24 +308,24 @@ func TestConnectionsBySynCookieAreNotPassedOn(t *testing.T) {
 	}
 }
 
-func TestACircleOfDispatchersEnds(t *testing.T) {
+func TestEachDispatcherIsAskedOnce(t *testing.T) {
 	for _, f := range families {
 		t.Run(f.name, func(t *testing.T) {
 			n := newLAN(t, Options{MaxDivert: 1024})
-			// Each has the same session address, and takes the next one for an older.
+			// Each has the same session address, and asks the next one.
 			next := map[*node]*node{n.a: n.b, n.b: n.c, n.c: n.a}
 			for x, other := range next {
 				n.setHome(x, x)
-				err := x.g.SetOthers(map[Share]Another{{f.session.Addr(), slotOf(stray(f))}: {f.session.Addr(), other.mac}})
+				err := x.g.SetOthers(map[Share]Another{{f.session.Addr(), slotOf(stray(f))}: {f.session.Addr(), other.mac, 1}})
 				if err != nil {
 					t.Fatal(err)
 				}
 			}
-			seg := segment{from: n.client, to: n.a, src: stray(f), dst: f.session, flags: "A", ttl: 7}
+			seg := segment{from: n.client, to: n.a, src: stray(f), dst: f.session, flags: "A"}
 			n.client.send(seg.bytes(t))
-			n.a.wantCounters(Counters{PassedOn: 2, DroppedHopLimit: 1})
-			n.b.wantCounters(Counters{PassedOn: 2})
-			n.c.wantCounters(Counters{PassedOn: 2})
+			n.a.wantCounters(Counters{PassedOn: 1})
+			n.b.wantCounters(Counters{PassedOn: 1})
+			n.c.wantCounters(Counters{DeliveredHome: 1})
 		})
 	}
 }

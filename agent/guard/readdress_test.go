@@ -34,7 +34,7 @@ func TestTheSumThatANetworkCardGaveStaysRight(t *testing.T) {
 			if err != nil || verdict != 7 {
 				t.Fatalf("%s, %d bytes of payload: verdict %d, %v; want a redirect with the right sum", f.name, i, int32(verdict), err)
 			}
-			s.dst, s.ttl = f.session, 63
+			s.dst, s.ttl = f.session, 16
 			if want := s.bytes(t); !bytes.Equal(o.DataOut[14:], want[14:]) {
 				t.Fatalf("%s, %d bytes of payload: sent on\n%x, want\n%x", f.name, i, o.DataOut[14:], want[14:])
 			}
@@ -48,7 +48,7 @@ func (x *node) askFor(f family, other netip.Addr) {
 	x.t.Helper()
 	others := make(map[Share]Another)
 	for _, s := range allSlots() {
-		others[Share{f.atB().Addr(), s}] = Another{other, net.HardwareAddr{2, 0, 0, 0, 0, 7}}
+		others[Share{f.atB().Addr(), s}] = Another{other, net.HardwareAddr{2, 0, 0, 0, 0, 7}, 0}
 	}
 	err := errors.Join(
 		x.g.SetOthers(others),
@@ -77,7 +77,7 @@ func TestEveryAddressHasItsChecksum(t *testing.T) {
 			if _, err := x.g.prog.Run(o); err != nil {
 				t.Fatal(err)
 			}
-			s.dst, s.ttl = netip.AddrPortFrom(other, f.session.Port()), 63
+			s.dst, s.ttl = netip.AddrPortFrom(other, f.session.Port()), 16
 			if want := s.bytes(t); !bytes.Equal(o.DataOut[14:], want[14:]) {
 				t.Fatalf("to %s:\n%x, want\n%x", other, o.DataOut[14:], want[14:])
 			}

@@ -80,8 +80,8 @@ func TestOthersBecomeWhatIsSet(t *testing.T) {
 	a := netip.MustParseAddr
 	m1, m2 := net.HardwareAddr{2, 0, 0, 0, 0, 1}, net.HardwareAddr{2, 0, 0, 0, 0, 2}
 	for _, others := range []map[Share]Another{
-		{{a("10.9.0.1"), 0}: {a("10.9.0.2"), m1}, {a("fd09::1"), 63}: {a("fd09::2"), m2}},
-		{{a("::ffff:10.9.0.1"), 0}: {a("10.9.0.3"), m2}, {a("10.9.0.1"), 1}: {a("::ffff:10.9.0.2"), m1}},
+		{{a("10.9.0.1"), 0}: {a("10.9.0.2"), m1, 64}, {a("fd09::1"), 63}: {a("fd09::2"), m2, 0}},
+		{{a("::ffff:10.9.0.1"), 0}: {a("10.9.0.3"), m2, 0}, {a("10.9.0.1"), 1}: {a("::ffff:10.9.0.2"), m1, 0}},
 		nil,
 	} {
 		if err := x.g.SetOthers(others); err != nil {
@@ -96,6 +96,7 @@ func TestOthersBecomeWhatIsSet(t *testing.T) {
 			binary.NativeEndian.PutUint32(k[16:], uint32(s.Slot))
 			copy(v[:], o16[:])
 			copy(v[16:], o.MAC)
+			v[22] = o.More
 			want[k] = v
 		}
 		var k shareKey
@@ -116,7 +117,7 @@ func TestOthersThatCannotBeAreRefusedBeforeAnyChange(t *testing.T) {
 	x := lone(t)
 	x.open(Options{MaxDivert: 1024})
 	s4, s6 := families[0].session.Addr(), families[1].session.Addr()
-	good := map[Share]Another{{s4, 5}: {s4.Next(), x.mac}}
+	good := map[Share]Another{{s4, 5}: {s4.Next(), x.mac, 0}}
 	if err := x.g.SetOthers(good); err != nil {
 		t.Fatal(err)
 	}
@@ -129,15 +130,16 @@ func TestOthersThatCannotBeAreRefusedBeforeAnyChange(t *testing.T) {
 		share   Share
 		another Another
 	}{
-		{"no address", Share{netip.Addr{}, 5}, Another{s4, x.mac}},
-		{"no other address", Share{s4, 5}, Another{netip.Addr{}, x.mac}},
-		{"IPv6 for IPv4", Share{s4, 5}, Another{s6, x.mac}},
-		{"IPv4 for IPv6", Share{s6, 5}, Another{s4, x.mac}},
-		{"slot 64", Share{s4, 64}, Another{s4, x.mac}},
-		{"no MAC", Share{s4, 5}, Another{s4, nil}},
-		{"a long MAC", Share{s4, 5}, Another{s4, make(net.HardwareAddr, 8)}},
+		{"no address", Share{netip.Addr{}, 5}, Another{s4, x.mac, 0}},
+		{"no other address", Share{s4, 5}, Another{netip.Addr{}, x.mac, 0}},
+		{"IPv6 for IPv4", Share{s4, 5}, Another{s6, x.mac, 0}},
+		{"IPv4 for IPv6", Share{s6, 5}, Another{s4, x.mac, 0}},
+		{"slot 64", Share{s4, 64}, Another{s4, x.mac, 0}},
+		{"no MAC", Share{s4, 5}, Another{s4, nil, 0}},
+		{"a long MAC", Share{s4, 5}, Another{s4, make(net.HardwareAddr, 8), 0}},
+		{"65 more", Share{s4, 5}, Another{s4, x.mac, 65}},
 	} {
-		err := x.g.SetOthers(map[Share]Another{{s6, 1}: {s6, x.mac}, c.share: c.another})
+		err := x.g.SetOthers(map[Share]Another{{s6, 1}: {s6, x.mac, 0}, c.share: c.another})
 		if err == nil || errors.Is(err, unix.EPERM) {
 			t.Errorf("%s: %v, want an error before any change", c.name, err)
 		}

@@ -61,13 +61,13 @@ func (b *builder) homes(s Service, vip netip.Addr) {
 	if len(up) == 0 {
 		up = all // better a connection refused by its home than one that hangs
 	}
-	for _, slots := range assign(s.Name, up) {
-		h := byNode[slots.node]
+	for _, g := range assign(s.Name, up) {
+		h := byNode[g.node]
 		m := tcp(openflow.EtherTypeOf(vip), openflow.IPDst(vip), openflow.TCPDst(s.Port))
-		if slots.mask != 0 {
-			m = append(m, openflow.U16Masked(openflow.FieldTCPSrc, slots.value, slots.mask))
+		if g.mask != 0 {
+			m = append(m, openflow.U16Masked(openflow.FieldTCPSrc, g.value, g.mask))
 		}
-		b.flow(TableHome, prioHome+uint16(slots.bits()), m, TableEgress, deliver(h.Session, b.nodes[h.Node])...)
+		b.flow(TableHome, prioHome+uint16(g.bits()), m, TableEgress, deliver(h.Session, b.nodes[h.Node])...)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/shunt-sdn/shunt/controller/openflow"
+	"github.com/shunt-sdn/shunt/internal/slots"
 )
 
 // homeOf returns the home of a connection from a port.
@@ -52,7 +53,7 @@ func TestEveryPortHasOneHomeAndDispatchersShareThem(t *testing.T) {
 				t.Errorf("%d dispatchers: %s has %.2f times its fair share", n, node, share)
 			}
 		}
-		if len(groups) > slotCount {
+		if len(groups) > slots.Count {
 			t.Errorf("%d dispatchers take %d flows", n, len(groups))
 		}
 	}

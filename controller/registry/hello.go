@@ -27,7 +27,7 @@ func ParseHello(m *shuntv1.Hello) (Hello, error) {
 	if !name.MatchString(m.GetNode()) {
 		return Hello{}, fmt.Errorf("node name %.80q: want 1 to 63 letters, digits, '.', '_' or '-'", m.GetNode())
 	}
-	h := Hello{Name: m.Node, MAC: m.Mac, Transfer: m.TransferEndpoint, Instance: m.Instance, Version: m.Version}
+	h := Hello{Name: m.Node, MAC: m.Mac, Transfer: m.TransferEndpoint, Instance: m.Instance, Version: m.Version, Dispatcher: m.Dispatcher}
 	var err error
 	if h.Roles, err = parseRoles(m.Roles); err != nil {
 		return h, err

@@ -30,6 +30,7 @@ type Hello struct {
 	Applications []Application
 	Instance     uint64
 	Version      string
+	Dispatcher   shuntv1.DispatcherState
 }
 
 // Application can take a service's sessions.
@@ -56,6 +57,11 @@ type Node struct {
 // Usable reports whether others should use the node.
 func (n Node) Usable() bool { return n.Up || n.Expected }
 
+// Accepts reports whether the node's dispatcher takes new connections.
+func (n Node) Accepts() bool {
+	return n.Usable() && n.Dispatcher == shuntv1.DispatcherState_DISPATCHER_STATE_UNSPECIFIED
+}
+
 // Has reports whether the node has the role.
 func (n Node) Has(r shuntv1.Role) bool { return slices.Contains(n.Roles, r) }
 
@@ -63,7 +69,7 @@ func (n Node) Has(r shuntv1.Role) bool { return slices.Contains(n.Roles, r) }
 func (n Node) Proto() *shuntv1.Node {
 	out := &shuntv1.Node{
 		Name: n.Name, Roles: n.Roles, Mac: n.MAC,
-		TransferEndpoint: n.Transfer, Up: n.Usable(),
+		TransferEndpoint: n.Transfer, Up: n.Usable(), Dispatcher: n.Dispatcher,
 	}
 	for _, a := range n.Addresses {
 		out.Addresses = append(out.Addresses, a.AsSlice())

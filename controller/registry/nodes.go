@@ -176,8 +176,8 @@ func (n *Nodes) Report(name string, seat uint64, apps []Application, r *shuntv1.
 	}
 	m.Report = r
 	n.count(m, r.GetRequestsProxied())
-	if !slices.Equal(m.Applications, apps) {
-		m.Applications = apps
+	if !slices.Equal(m.Applications, apps) || m.Dispatcher != r.GetDispatcher() {
+		m.Applications, m.Dispatcher = apps, r.GetDispatcher()
 		n.announce()
 	}
 }

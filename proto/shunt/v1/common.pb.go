@@ -75,6 +75,60 @@ func (Role) EnumDescriptor() ([]byte, []int) {
 	return file_shunt_v1_common_proto_rawDescGZIP(), []int{0}
 }
 
+// Whether a dispatcher takes new connections.
+type DispatcherState int32
+
+const (
+	// It does; also: the node is no dispatcher, or older than this field.
+	DispatcherState_DISPATCHER_STATE_UNSPECIFIED DispatcherState = 0
+	// Its listeners are not open yet.
+	DispatcherState_DISPATCHER_STATE_STARTING DispatcherState = 1
+	// It is about to stop: others get new connections, and it sees to those that it
+	// has.
+	DispatcherState_DISPATCHER_STATE_LEAVING DispatcherState = 2
+)
+
+// Enum value maps for DispatcherState.
+var (
+	DispatcherState_name = map[int32]string{
+		0: "DISPATCHER_STATE_UNSPECIFIED",
+		1: "DISPATCHER_STATE_STARTING",
+		2: "DISPATCHER_STATE_LEAVING",
+	}
+	DispatcherState_value = map[string]int32{
+		"DISPATCHER_STATE_UNSPECIFIED": 0,
+		"DISPATCHER_STATE_STARTING":    1,
+		"DISPATCHER_STATE_LEAVING":     2,
+	}
+)
+
+func (x DispatcherState) Enum() *DispatcherState {
+	p := new(DispatcherState)
+	*p = x
+	return p
+}
+
+func (x DispatcherState) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (DispatcherState) Descriptor() protoreflect.EnumDescriptor {
+	return file_shunt_v1_common_proto_enumTypes[1].Descriptor()
+}
+
+func (DispatcherState) Type() protoreflect.EnumType {
+	return &file_shunt_v1_common_proto_enumTypes[1]
+}
+
+func (x DispatcherState) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use DispatcherState.Descriptor instead.
+func (DispatcherState) EnumDescriptor() ([]byte, []int) {
+	return file_shunt_v1_common_proto_rawDescGZIP(), []int{1}
+}
+
 // Where a session's packets go and who answers.
 type Path int32
 
@@ -119,11 +173,11 @@ func (x Path) String() string {
 }
 
 func (Path) Descriptor() protoreflect.EnumDescriptor {
-	return file_shunt_v1_common_proto_enumTypes[1].Descriptor()
+	return file_shunt_v1_common_proto_enumTypes[2].Descriptor()
 }
 
 func (Path) Type() protoreflect.EnumType {
-	return &file_shunt_v1_common_proto_enumTypes[1]
+	return &file_shunt_v1_common_proto_enumTypes[2]
 }
 
 func (x Path) Number() protoreflect.EnumNumber {
@@ -132,7 +186,7 @@ func (x Path) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Path.Descriptor instead.
 func (Path) EnumDescriptor() ([]byte, []int) {
-	return file_shunt_v1_common_proto_rawDescGZIP(), []int{1}
+	return file_shunt_v1_common_proto_rawDescGZIP(), []int{2}
 }
 
 // How a hand-off ended.
@@ -175,11 +229,11 @@ func (x Outcome) String() string {
 }
 
 func (Outcome) Descriptor() protoreflect.EnumDescriptor {
-	return file_shunt_v1_common_proto_enumTypes[2].Descriptor()
+	return file_shunt_v1_common_proto_enumTypes[3].Descriptor()
 }
 
 func (Outcome) Type() protoreflect.EnumType {
-	return &file_shunt_v1_common_proto_enumTypes[2]
+	return &file_shunt_v1_common_proto_enumTypes[3]
 }
 
 func (x Outcome) Number() protoreflect.EnumNumber {
@@ -188,7 +242,7 @@ func (x Outcome) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Outcome.Descriptor instead.
 func (Outcome) EnumDescriptor() ([]byte, []int) {
-	return file_shunt_v1_common_proto_rawDescGZIP(), []int{2}
+	return file_shunt_v1_common_proto_rawDescGZIP(), []int{3}
 }
 
 // An IP address and TCP port.
@@ -516,7 +570,11 @@ const file_shunt_v1_common_proto_rawDesc = "" +
 	"\x04Role\x12\x14\n" +
 	"\x10ROLE_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fROLE_DISPATCHER\x10\x01\x12\x0f\n" +
-	"\vROLE_SERVER\x10\x02*i\n" +
+	"\vROLE_SERVER\x10\x02*p\n" +
+	"\x0fDispatcherState\x12 \n" +
+	"\x1cDISPATCHER_STATE_UNSPECIFIED\x10\x00\x12\x1d\n" +
+	"\x19DISPATCHER_STATE_STARTING\x10\x01\x12\x1c\n" +
+	"\x18DISPATCHER_STATE_LEAVING\x10\x02*i\n" +
 	"\x04Path\x12\x14\n" +
 	"\x10PATH_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fPATH_DISPATCHER\x10\x01\x12\x11\n" +
@@ -541,23 +599,24 @@ func file_shunt_v1_common_proto_rawDescGZIP() []byte {
 	return file_shunt_v1_common_proto_rawDescData
 }
 
-var file_shunt_v1_common_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_shunt_v1_common_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
 var file_shunt_v1_common_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
 var file_shunt_v1_common_proto_goTypes = []any{
-	(Role)(0),        // 0: shunt.v1.Role
-	(Path)(0),        // 1: shunt.v1.Path
-	(Outcome)(0),     // 2: shunt.v1.Outcome
-	(*Endpoint)(nil), // 3: shunt.v1.Endpoint
-	(*Session)(nil),  // 4: shunt.v1.Session
-	(*Handoff)(nil),  // 5: shunt.v1.Handoff
-	(*Step)(nil),     // 6: shunt.v1.Step
+	(Role)(0),            // 0: shunt.v1.Role
+	(DispatcherState)(0), // 1: shunt.v1.DispatcherState
+	(Path)(0),            // 2: shunt.v1.Path
+	(Outcome)(0),         // 3: shunt.v1.Outcome
+	(*Endpoint)(nil),     // 4: shunt.v1.Endpoint
+	(*Session)(nil),      // 5: shunt.v1.Session
+	(*Handoff)(nil),      // 6: shunt.v1.Handoff
+	(*Step)(nil),         // 7: shunt.v1.Step
 }
 var file_shunt_v1_common_proto_depIdxs = []int32{
-	3, // 0: shunt.v1.Session.client:type_name -> shunt.v1.Endpoint
-	3, // 1: shunt.v1.Session.local:type_name -> shunt.v1.Endpoint
-	4, // 2: shunt.v1.Handoff.session:type_name -> shunt.v1.Session
-	2, // 3: shunt.v1.Handoff.outcome:type_name -> shunt.v1.Outcome
-	6, // 4: shunt.v1.Handoff.steps:type_name -> shunt.v1.Step
+	4, // 0: shunt.v1.Session.client:type_name -> shunt.v1.Endpoint
+	4, // 1: shunt.v1.Session.local:type_name -> shunt.v1.Endpoint
+	5, // 2: shunt.v1.Handoff.session:type_name -> shunt.v1.Session
+	3, // 3: shunt.v1.Handoff.outcome:type_name -> shunt.v1.Outcome
+	7, // 4: shunt.v1.Handoff.steps:type_name -> shunt.v1.Step
 	5, // [5:5] is the sub-list for method output_type
 	5, // [5:5] is the sub-list for method input_type
 	5, // [5:5] is the sub-list for extension type_name
@@ -575,7 +634,7 @@ func file_shunt_v1_common_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_shunt_v1_common_proto_rawDesc), len(file_shunt_v1_common_proto_rawDesc)),
-			NumEnums:      3,
+			NumEnums:      4,
 			NumMessages:   4,
 			NumExtensions: 0,
 			NumServices:   0,

@@ -327,8 +327,10 @@ type Hello struct {
 	TransferEndpoint string         `protobuf:"bytes,5,opt,name=transfer_endpoint,json=transferEndpoint,proto3" json:"transfer_endpoint,omitempty"`
 	Applications     []*Application `protobuf:"bytes,6,rep,name=applications,proto3" json:"applications,omitempty"`
 	// Differs at each start of the agent.
-	Instance      uint64 `protobuf:"varint,7,opt,name=instance,proto3" json:"instance,omitempty"`
-	Version       string `protobuf:"bytes,8,opt,name=version,proto3" json:"version,omitempty"`
+	Instance uint64 `protobuf:"varint,7,opt,name=instance,proto3" json:"instance,omitempty"`
+	Version  string `protobuf:"bytes,8,opt,name=version,proto3" json:"version,omitempty"`
+	// A change is in the next Report, which is sent at once.
+	Dispatcher    DispatcherState `protobuf:"varint,9,opt,name=dispatcher,proto3,enum=shunt.v1.DispatcherState" json:"dispatcher,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -417,6 +419,13 @@ func (x *Hello) GetVersion() string {
 		return x.Version
 	}
 	return ""
+}
+
+func (x *Hello) GetDispatcher() DispatcherState {
+	if x != nil {
+		return x.Dispatcher
+	}
+	return DispatcherState_DISPATCHER_STATE_UNSPECIFIED
 }
 
 // A local application that can take a service's sessions.
@@ -1135,6 +1144,7 @@ type Report struct {
 	// How this node's applications answer, where the agent relays or the
 	// application tells it.
 	Answers       []*ServiceAnswers `protobuf:"bytes,21,rep,name=answers,proto3" json:"answers,omitempty"`
+	Dispatcher    DispatcherState   `protobuf:"varint,22,opt,name=dispatcher,proto3,enum=shunt.v1.DispatcherState" json:"dispatcher,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1265,6 +1275,13 @@ func (x *Report) GetAnswers() []*ServiceAnswers {
 		return x.Answers
 	}
 	return nil
+}
+
+func (x *Report) GetDispatcher() DispatcherState {
+	if x != nil {
+		return x.Dispatcher
+	}
+	return DispatcherState_DISPATCHER_STATE_UNSPECIFIED
 }
 
 // What moving connections and copying answers costs on a route, by the size of
@@ -1640,8 +1657,9 @@ type Node struct {
 	Addresses        [][]byte               `protobuf:"bytes,4,rep,name=addresses,proto3" json:"addresses,omitempty"`
 	TransferEndpoint string                 `protobuf:"bytes,5,opt,name=transfer_endpoint,json=transferEndpoint,proto3" json:"transfer_endpoint,omitempty"`
 	// False while its agent is not connected to the controller.
-	Up            bool           `protobuf:"varint,6,opt,name=up,proto3" json:"up,omitempty"`
-	Applications  []*Application `protobuf:"bytes,7,rep,name=applications,proto3" json:"applications,omitempty"`
+	Up            bool            `protobuf:"varint,6,opt,name=up,proto3" json:"up,omitempty"`
+	Applications  []*Application  `protobuf:"bytes,7,rep,name=applications,proto3" json:"applications,omitempty"`
+	Dispatcher    DispatcherState `protobuf:"varint,8,opt,name=dispatcher,proto3,enum=shunt.v1.DispatcherState" json:"dispatcher,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1723,6 +1741,13 @@ func (x *Node) GetApplications() []*Application {
 		return x.Applications
 	}
 	return nil
+}
+
+func (x *Node) GetDispatcher() DispatcherState {
+	if x != nil {
+		return x.Dispatcher
+	}
+	return DispatcherState_DISPATCHER_STATE_UNSPECIFIED
 }
 
 type Service struct {
@@ -1916,7 +1941,7 @@ const file_shunt_v1_control_proto_rawDesc = "" +
 	"\arelease\x18\x03 \x01(\v2\x11.shunt.v1.ReleaseH\x00R\arelease\x125\n" +
 	"\bsnapshot\x18\x04 \x01(\v2\x17.shunt.v1.SnapshotQueryH\x00R\bsnapshot\x121\n" +
 	"\tnode_lost\x18\x05 \x01(\v2\x12.shunt.v1.NodeLostH\x00R\bnodeLostB\t\n" +
-	"\amessage\"\x8f\x02\n" +
+	"\amessage\"\xca\x02\n" +
 	"\x05Hello\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12$\n" +
 	"\x05roles\x18\x02 \x03(\x0e2\x0e.shunt.v1.RoleR\x05roles\x12\x10\n" +
@@ -1925,7 +1950,10 @@ const file_shunt_v1_control_proto_rawDesc = "" +
 	"\x11transfer_endpoint\x18\x05 \x01(\tR\x10transferEndpoint\x129\n" +
 	"\fapplications\x18\x06 \x03(\v2\x15.shunt.v1.ApplicationR\fapplications\x12\x1a\n" +
 	"\binstance\x18\a \x01(\x04R\binstance\x12\x18\n" +
-	"\aversion\x18\b \x01(\tR\aversion\"i\n" +
+	"\aversion\x18\b \x01(\tR\aversion\x129\n" +
+	"\n" +
+	"dispatcher\x18\t \x01(\x0e2\x19.shunt.v1.DispatcherStateR\n" +
+	"dispatcher\"i\n" +
 	"\vApplication\x12\x18\n" +
 	"\aservice\x18\x01 \x01(\tR\aservice\x12*\n" +
 	"\x06direct\x18\x02 \x01(\v2\x12.shunt.v1.EndpointR\x06direct\x12\x14\n" +
@@ -1974,7 +2002,7 @@ const file_shunt_v1_control_proto_rawDesc = "" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x10\n" +
 	"\x03mac\x18\x02 \x01(\fR\x03mac\"%\n" +
 	"\rSnapshotQuery\x12\x14\n" +
-	"\x05query\x18\x01 \x01(\x04R\x05query\"\xc0\x05\n" +
+	"\x05query\x18\x01 \x01(\x04R\x05query\"\xfb\x05\n" +
 	"\x06Report\x12)\n" +
 	"\x10requests_proxied\x18\x01 \x01(\x04R\x0frequestsProxied\x12)\n" +
 	"\x10requests_refused\x18\x02 \x01(\x04R\x0frequestsRefused\x129\n" +
@@ -1990,7 +2018,10 @@ const file_shunt_v1_control_proto_rawDesc = "" +
 	"\aservers\x18\x10 \x03(\v2\x15.shunt.v1.ServerCountR\aservers\x12%\n" +
 	"\x0esessions_moved\x18\x11 \x01(\x04R\rsessionsMoved\x120\n" +
 	"\alearned\x18\x14 \x03(\v2\x16.shunt.v1.LearnedRouteR\alearned\x122\n" +
-	"\aanswers\x18\x15 \x03(\v2\x18.shunt.v1.ServiceAnswersR\aanswers\x1a8\n" +
+	"\aanswers\x18\x15 \x03(\v2\x18.shunt.v1.ServiceAnswersR\aanswers\x129\n" +
+	"\n" +
+	"dispatcher\x18\x16 \x01(\x0e2\x19.shunt.v1.DispatcherStateR\n" +
+	"dispatcher\x1a8\n" +
 	"\n" +
 	"GuardEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
@@ -2022,7 +2053,7 @@ const file_shunt_v1_control_proto_rawDesc = "" +
 	"\x05pools\x18\x02 \x03(\tR\x05pools\x12$\n" +
 	"\x05nodes\x18\x03 \x03(\v2\x0e.shunt.v1.NodeR\x05nodes\x12-\n" +
 	"\bservices\x18\x04 \x03(\v2\x11.shunt.v1.ServiceR\bservices\x120\n" +
-	"\x06policy\x18\x14 \x01(\v2\x18.shunt.v1.PolicySnapshotR\x06policy\"\xe8\x01\n" +
+	"\x06policy\x18\x14 \x01(\v2\x18.shunt.v1.PolicySnapshotR\x06policy\"\xa3\x02\n" +
 	"\x04Node\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12$\n" +
 	"\x05roles\x18\x02 \x03(\x0e2\x0e.shunt.v1.RoleR\x05roles\x12\x10\n" +
@@ -2030,7 +2061,10 @@ const file_shunt_v1_control_proto_rawDesc = "" +
 	"\taddresses\x18\x04 \x03(\fR\taddresses\x12+\n" +
 	"\x11transfer_endpoint\x18\x05 \x01(\tR\x10transferEndpoint\x12\x0e\n" +
 	"\x02up\x18\x06 \x01(\bR\x02up\x129\n" +
-	"\fapplications\x18\a \x03(\v2\x15.shunt.v1.ApplicationR\fapplications\"\xa8\x02\n" +
+	"\fapplications\x18\a \x03(\v2\x15.shunt.v1.ApplicationR\fapplications\x129\n" +
+	"\n" +
+	"dispatcher\x18\b \x01(\x0e2\x19.shunt.v1.DispatcherStateR\n" +
+	"dispatcher\"\xa8\x02\n" +
 	"\aService\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12&\n" +
 	"\x04vips\x18\x02 \x03(\v2\x12.shunt.v1.EndpointR\x04vips\x12'\n" +
@@ -2088,12 +2122,13 @@ var file_shunt_v1_control_proto_goTypes = []any{
 	nil,                    // 22: shunt.v1.Report.GuardEntry
 	(*Handoff)(nil),        // 23: shunt.v1.Handoff
 	(Role)(0),              // 24: shunt.v1.Role
-	(*Endpoint)(nil),       // 25: shunt.v1.Endpoint
-	(*Session)(nil),        // 26: shunt.v1.Session
-	(Path)(0),              // 27: shunt.v1.Path
-	(*ServerState)(nil),    // 28: shunt.v1.ServerState
-	(*ServiceAnswers)(nil), // 29: shunt.v1.ServiceAnswers
-	(*PolicySnapshot)(nil), // 30: shunt.v1.PolicySnapshot
+	(DispatcherState)(0),   // 25: shunt.v1.DispatcherState
+	(*Endpoint)(nil),       // 26: shunt.v1.Endpoint
+	(*Session)(nil),        // 27: shunt.v1.Session
+	(Path)(0),              // 28: shunt.v1.Path
+	(*ServerState)(nil),    // 29: shunt.v1.ServerState
+	(*ServiceAnswers)(nil), // 30: shunt.v1.ServiceAnswers
+	(*PolicySnapshot)(nil), // 31: shunt.v1.PolicySnapshot
 }
 var file_shunt_v1_control_proto_depIdxs = []int32{
 	2,  // 0: shunt.v1.AttachRequest.hello:type_name -> shunt.v1.Hello
@@ -2110,39 +2145,42 @@ var file_shunt_v1_control_proto_depIdxs = []int32{
 	11, // 11: shunt.v1.AttachResponse.node_lost:type_name -> shunt.v1.NodeLost
 	24, // 12: shunt.v1.Hello.roles:type_name -> shunt.v1.Role
 	3,  // 13: shunt.v1.Hello.applications:type_name -> shunt.v1.Application
-	25, // 14: shunt.v1.Application.direct:type_name -> shunt.v1.Endpoint
-	5,  // 15: shunt.v1.Sync.sessions:type_name -> shunt.v1.HeldSession
-	26, // 16: shunt.v1.HeldSession.session:type_name -> shunt.v1.Session
-	27, // 17: shunt.v1.HeldSession.path:type_name -> shunt.v1.Path
-	26, // 18: shunt.v1.Steer.session:type_name -> shunt.v1.Session
-	26, // 19: shunt.v1.Unsteer.session:type_name -> shunt.v1.Session
-	26, // 20: shunt.v1.Ended.session:type_name -> shunt.v1.Session
-	26, // 21: shunt.v1.Release.session:type_name -> shunt.v1.Session
-	3,  // 22: shunt.v1.Report.applications:type_name -> shunt.v1.Application
-	22, // 23: shunt.v1.Report.guard:type_name -> shunt.v1.Report.GuardEntry
-	28, // 24: shunt.v1.Report.checks:type_name -> shunt.v1.ServerState
-	28, // 25: shunt.v1.Report.ejections:type_name -> shunt.v1.ServerState
-	16, // 26: shunt.v1.Report.routes:type_name -> shunt.v1.RouteCount
-	17, // 27: shunt.v1.Report.servers:type_name -> shunt.v1.ServerCount
-	14, // 28: shunt.v1.Report.learned:type_name -> shunt.v1.LearnedRoute
-	29, // 29: shunt.v1.Report.answers:type_name -> shunt.v1.ServiceAnswers
-	15, // 30: shunt.v1.LearnedRoute.sizes:type_name -> shunt.v1.LearnedSize
-	19, // 31: shunt.v1.NodeConfig.nodes:type_name -> shunt.v1.Node
-	20, // 32: shunt.v1.NodeConfig.services:type_name -> shunt.v1.Service
-	30, // 33: shunt.v1.NodeConfig.policy:type_name -> shunt.v1.PolicySnapshot
-	24, // 34: shunt.v1.Node.roles:type_name -> shunt.v1.Role
-	3,  // 35: shunt.v1.Node.applications:type_name -> shunt.v1.Application
-	25, // 36: shunt.v1.Service.vips:type_name -> shunt.v1.Endpoint
-	21, // 37: shunt.v1.Service.leases:type_name -> shunt.v1.Lease
-	25, // 38: shunt.v1.Lease.local:type_name -> shunt.v1.Endpoint
-	25, // 39: shunt.v1.Lease.vip:type_name -> shunt.v1.Endpoint
-	0,  // 40: shunt.v1.ControlService.Attach:input_type -> shunt.v1.AttachRequest
-	1,  // 41: shunt.v1.ControlService.Attach:output_type -> shunt.v1.AttachResponse
-	41, // [41:42] is the sub-list for method output_type
-	40, // [40:41] is the sub-list for method input_type
-	40, // [40:40] is the sub-list for extension type_name
-	40, // [40:40] is the sub-list for extension extendee
-	0,  // [0:40] is the sub-list for field type_name
+	25, // 14: shunt.v1.Hello.dispatcher:type_name -> shunt.v1.DispatcherState
+	26, // 15: shunt.v1.Application.direct:type_name -> shunt.v1.Endpoint
+	5,  // 16: shunt.v1.Sync.sessions:type_name -> shunt.v1.HeldSession
+	27, // 17: shunt.v1.HeldSession.session:type_name -> shunt.v1.Session
+	28, // 18: shunt.v1.HeldSession.path:type_name -> shunt.v1.Path
+	27, // 19: shunt.v1.Steer.session:type_name -> shunt.v1.Session
+	27, // 20: shunt.v1.Unsteer.session:type_name -> shunt.v1.Session
+	27, // 21: shunt.v1.Ended.session:type_name -> shunt.v1.Session
+	27, // 22: shunt.v1.Release.session:type_name -> shunt.v1.Session
+	3,  // 23: shunt.v1.Report.applications:type_name -> shunt.v1.Application
+	22, // 24: shunt.v1.Report.guard:type_name -> shunt.v1.Report.GuardEntry
+	29, // 25: shunt.v1.Report.checks:type_name -> shunt.v1.ServerState
+	29, // 26: shunt.v1.Report.ejections:type_name -> shunt.v1.ServerState
+	16, // 27: shunt.v1.Report.routes:type_name -> shunt.v1.RouteCount
+	17, // 28: shunt.v1.Report.servers:type_name -> shunt.v1.ServerCount
+	14, // 29: shunt.v1.Report.learned:type_name -> shunt.v1.LearnedRoute
+	30, // 30: shunt.v1.Report.answers:type_name -> shunt.v1.ServiceAnswers
+	25, // 31: shunt.v1.Report.dispatcher:type_name -> shunt.v1.DispatcherState
+	15, // 32: shunt.v1.LearnedRoute.sizes:type_name -> shunt.v1.LearnedSize
+	19, // 33: shunt.v1.NodeConfig.nodes:type_name -> shunt.v1.Node
+	20, // 34: shunt.v1.NodeConfig.services:type_name -> shunt.v1.Service
+	31, // 35: shunt.v1.NodeConfig.policy:type_name -> shunt.v1.PolicySnapshot
+	24, // 36: shunt.v1.Node.roles:type_name -> shunt.v1.Role
+	3,  // 37: shunt.v1.Node.applications:type_name -> shunt.v1.Application
+	25, // 38: shunt.v1.Node.dispatcher:type_name -> shunt.v1.DispatcherState
+	26, // 39: shunt.v1.Service.vips:type_name -> shunt.v1.Endpoint
+	21, // 40: shunt.v1.Service.leases:type_name -> shunt.v1.Lease
+	26, // 41: shunt.v1.Lease.local:type_name -> shunt.v1.Endpoint
+	26, // 42: shunt.v1.Lease.vip:type_name -> shunt.v1.Endpoint
+	0,  // 43: shunt.v1.ControlService.Attach:input_type -> shunt.v1.AttachRequest
+	1,  // 44: shunt.v1.ControlService.Attach:output_type -> shunt.v1.AttachResponse
+	44, // [44:45] is the sub-list for method output_type
+	43, // [43:44] is the sub-list for method input_type
+	43, // [43:43] is the sub-list for extension type_name
+	43, // [43:43] is the sub-list for extension extendee
+	0,  // [0:43] is the sub-list for field type_name
 }
 
 func init() { file_shunt_v1_control_proto_init() }
