@@ -14,8 +14,10 @@ const (
 	// quietFor is for how long no new connection must have come: what Open vSwitch
 	// has cached follows its flows later, and nothing tells when.
 	quietFor = 250 * time.Millisecond
-	// doneWithin is when it stops whatever still comes or is here.
+	// doneWithin is what the requests that are here have to be handed off.
 	doneWithin = 3 * time.Second
+	// leftWithin is when it stops whatever still comes or is here.
+	leftWithin = 10 * time.Second
 )
 
 // dispatcherState is what others are told of this node's dispatcher.
@@ -34,7 +36,7 @@ func (a *agent) dispatcherState() shuntv1.DispatcherState {
 // and goes on until those that are here are handed off. Those that are copied are
 // not waited for.
 func (a *agent) makeWay() {
-	if v, _ := a.view(); !v.replaceable() || !a.control.Connected() {
+	if !a.control.Connected() || !a.replaced() {
 		return
 	}
 	a.leaving.Store(true)
@@ -48,23 +50,36 @@ func (a *agent) makeWay() {
 		a.log.Warn("the controller does not say that other dispatchers take the new connections; stopping all the same")
 		return
 	}
-	a.dispatcher.AwaitQuiet(quietFor, doneWithin)
+	if !a.dispatcher.AwaitQuiet(quietFor, doneWithin, leftWithin) {
+		a.log.Warn("the switches still send new connections, or requests are still here; stopping all the same")
+	}
+}
+
+// replaced says whether every connection to a session address of this node can go
+// to another dispatcher. One that is just starting is waited for.
+func (a *agent) replaced() bool {
+	for end := time.Now().Add(heardWithin); ; time.Sleep(10 * time.Millisecond) {
+		v, _ := a.view()
+		now, soon := v.replaceable()
+		if now || !soon || time.Now().After(end) {
+			return now
+		}
+	}
 }
 
 // replaceable says whether every connection to a session address of this node
-// could go to another dispatcher.
-func (v view) replaceable() bool {
+// can go to another dispatcher now, and whether it could once those have started
+// that are starting.
+func (v view) replaceable() (now, soon bool) {
+	now, soon = len(v.shared) > 0, len(v.shared) > 0
 	for _, s := range v.shared {
-		if len(s.with) == 0 {
-			return false
-		}
-		others := false
+		accepts, starts := false, false
 		for _, x := range s.with {
-			others = others || x.accepts && x.session != s.local
+			other := x.session != s.local
+			accepts = accepts || other && x.accepts()
+			starts = starts || other && x.state == shuntv1.DispatcherState_DISPATCHER_STATE_STARTING
 		}
-		if !others {
-			return false
-		}
+		now, soon = now && accepts, soon && (accepts || starts)
 	}
-	return len(v.shared) > 0
+	return now, soon
 }

@@ -27,7 +27,11 @@ type sharer struct {
 	node    string
 	session netip.Addr
 	mac     string // 6 octets
-	accepts bool   // new connections
+	state   shuntv1.DispatcherState
+}
+
+func (s sharer) accepts() bool {
+	return s.state == shuntv1.DispatcherState_DISPATCHER_STATE_UNSPECIFIED
 }
 
 // sharedOf reads from a configuration who shares this node's connections.
@@ -44,14 +48,12 @@ func sharedOf(self string, s *shuntv1.Service, nodes map[string]*shuntv1.Node) (
 			continue
 		}
 		a := local.Addr()
-		x := sharer{n.Name, a, string(n.Mac), n.Up && n.Dispatcher == shuntv1.DispatcherState_DISPATCHER_STATE_UNSPECIFIED}
-		switch {
-		case n.Name == self:
+		if n.Name == self {
 			mine = append(mine, shared{service: s.Name, local: a})
-		case !n.Up || n.Dispatcher == shuntv1.DispatcherState_DISPATCHER_STATE_STARTING:
-			continue // it has none
+		} else if !n.Up {
+			continue
 		}
-		byFamily[a.Is6()] = append(byFamily[a.Is6()], x)
+		byFamily[a.Is6()] = append(byFamily[a.Is6()], sharer{n.Name, a, string(n.Mac), n.Dispatcher})
 	}
 	for i := range mine {
 		mine[i].with = byFamily[mine[i].local.Is6()]
@@ -66,6 +68,9 @@ func others(self string, all []shared) map[guard.Share]guard.Another {
 		var present []string
 		by := make(map[string]sharer)
 		for _, x := range s.with {
+			if x.node != self && x.state == shuntv1.DispatcherState_DISPATCHER_STATE_STARTING {
+				continue // it has none
+			}
 			present = append(present, x.node)
 			by[x.node] = x
 		}

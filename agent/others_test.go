@@ -94,23 +94,25 @@ func TestADispatcherMakesWayOnlyIfOthersTakeAll(t *testing.T) {
 	for _, tt := range []struct {
 		states map[string]shuntv1.DispatcherState
 		down   []string
-		want   bool
+		now    bool
+		soon   bool
 	}{
-		{map[string]shuntv1.DispatcherState{"d1": accepting}, nil, false},
-		{map[string]shuntv1.DispatcherState{"d1": accepting, "d2": accepting}, nil, true},
-		{map[string]shuntv1.DispatcherState{"d1": accepting, "d2": accepting}, []string{"d2"}, false},
-		{map[string]shuntv1.DispatcherState{"d1": accepting, "d2": starting}, nil, false},
-		{map[string]shuntv1.DispatcherState{"d1": accepting, "d2": leaving, "d3": accepting}, nil, true},
+		{map[string]shuntv1.DispatcherState{"d1": accepting}, nil, false, false},
+		{map[string]shuntv1.DispatcherState{"d1": accepting, "d2": accepting}, nil, true, true},
+		{map[string]shuntv1.DispatcherState{"d1": accepting, "d2": accepting}, []string{"d2"}, false, false},
+		{map[string]shuntv1.DispatcherState{"d1": accepting, "d2": starting}, nil, false, true},
+		{map[string]shuntv1.DispatcherState{"d1": accepting, "d2": leaving}, nil, false, false},
+		{map[string]shuntv1.DispatcherState{"d1": accepting, "d2": leaving, "d3": accepting}, nil, true, true},
 	} {
 		v, err := viewOf("d1", dispatchers(tt.states, tt.down...))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := v.replaceable(); got != tt.want {
-			t.Errorf("%v, down %v: %v, want %v", tt.states, tt.down, got, tt.want)
+		if now, soon := v.replaceable(); now != tt.now || soon != tt.soon {
+			t.Errorf("%v, down %v: %v %v, want %v %v", tt.states, tt.down, now, soon, tt.now, tt.soon)
 		}
 	}
-	if (view{}).replaceable() {
+	if now, soon := (view{}).replaceable(); now || soon {
 		t.Error("a server makes way")
 	}
 }

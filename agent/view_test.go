@@ -86,9 +86,9 @@ func TestADispatcherSeesItsOwnServicesAndEveryHome(t *testing.T) {
 	want.dispatchers = map[netip.Addr]dispatcher.Server{
 		a("172.31.0.1"): up("d1", 1), a("fd31::1"): up("d1", 1), a("172.31.0.2"): up("d2", 2), a("172.31.0.3"): up("d2", 2),
 	}
-	d1 := func(session string) sharer { return sharer{"d1", a(session), string(mac(1)), true} }
+	d1 := func(session string) sharer { return sharer{"d1", a(session), string(mac(1)), 0} }
 	want.shared = []shared{
-		{"web", a("172.31.0.1"), []sharer{d1("172.31.0.1"), {"d2", a("172.31.0.2"), string(mac(2)), true}}},
+		{"web", a("172.31.0.1"), []sharer{d1("172.31.0.1"), {"d2", a("172.31.0.2"), string(mac(2)), 0}}},
 		{"web", a("fd31::1"), []sharer{d1("fd31::1")}},
 	}
 	want.all = map[string]dispatcher.Service{"web": want.services[0], "files": {

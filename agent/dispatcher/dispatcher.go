@@ -281,19 +281,24 @@ func (d *Dispatcher) Held() []*shuntv1.HeldSession {
 	return held
 }
 
-// AwaitQuiet waits until no connection has come for a while and none is here that
-// may be handed off yet, which those that are copied are not; at most for limit.
-func (d *Dispatcher) AwaitQuiet(quiet, limit time.Duration) {
+// AwaitQuiet waits until no connection has come for a while, and then until none is
+// here that may be handed off yet, which those that are copied are not; for the
+// second at most for done, and for limit in all. It returns whether no more
+// connections came.
+func (d *Dispatcher) AwaitQuiet(quiet, done, limit time.Duration) bool {
 	tick := time.NewTicker(quiet / 25)
 	defer tick.Stop()
-	seen, since := d.accepted.Load(), time.Now()
-	for end := since.Add(limit); ; {
+	begun := time.Now()
+	for seen, since := d.accepted.Load(), begun; ; {
 		now := <-tick.C
 		if n := d.accepted.Load(); n != seen {
 			seen, since = n, now
 		}
-		if now.After(end) || now.Sub(since) >= quiet && !d.busy() {
-			return
+		if now.Sub(since) >= quiet && (!d.busy() || now.Sub(since) >= done) {
+			return true
+		}
+		if now.Sub(begun) >= limit {
+			return false
 		}
 	}
 }
@@ -306,7 +311,7 @@ func (d *Dispatcher) busy() bool {
 			return true
 		}
 	}
-	return len(d.moving) > 0
+	return false
 }
 
 // Moving tells whether a hand-off of the session is under way, or done and not

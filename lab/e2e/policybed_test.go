@@ -125,7 +125,7 @@ func (c *cluster) underLoad(f func()) (servers map[string]int) {
 				for !done.Load() {
 					server, err := answer(h, c.get("/bytes/3000")(0))
 					if err != nil {
-						c.t.Errorf("under load: %v", err)
+						c.t.Errorf("under load, at %s: %v", time.Now().UTC().Format("15:04:05.000"), err)
 						return
 					}
 					mu.Lock()
