@@ -11,6 +11,8 @@ import (
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
+
+	"github.com/shunt-sdn/shunt/internal/testnet"
 )
 
 // The kernel checks, if asked to, that a sum over the whole packet that a network
@@ -29,7 +31,7 @@ func TestTheSumThatANetworkCardGaveStaysRight(t *testing.T) {
 			o := &ebpf.RunOptions{Data: frame, DataOut: out, Flags: checkSum}
 			verdict, err := x.g.prog.Run(o)
 			if i == 0 && errors.Is(err, unix.EINVAL) {
-				t.Skip("the kernel cannot check it: it lacks BPF_F_TEST_SKB_CHECKSUM_COMPLETE")
+				testnet.Lack(t, "the kernel cannot check it: it lacks BPF_F_TEST_SKB_CHECKSUM_COMPLETE")
 			}
 			if err != nil || verdict != 7 {
 				t.Fatalf("%s, %d bytes of payload: verdict %d, %v; want a redirect with the right sum", f.name, i, int32(verdict), err)
