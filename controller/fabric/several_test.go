@@ -73,6 +73,9 @@ func TestFramesThatTheSegmentFloodsAreForwardedOnce(t *testing.T) {
 				send.send(ack(mac, mustMAC(e.nodes), netip.MustParseAddrPort(f.session), s.Client, openflow.TCPFin))
 				var got []string
 				for s := at.next(80, 5*time.Second); s != nil; s = at.next(80, 200*time.Millisecond) {
+					if s.flags&openflow.TCPRst != 0 {
+						continue // the kernel of server1 resets what it does not know, above
+					}
 					got = append(got, fmt.Sprintf("%v→%v ttl %d", s.src, s.dst, s.ttl))
 				}
 				want := fmt.Sprintf("%s→%v ttl 63", f.vip, s.Client)
@@ -81,7 +84,7 @@ func TestFramesThatTheSegmentFloodsAreForwardedOnce(t *testing.T) {
 				}
 				for name, tap := range taps {
 					// The client's kernel resets what it does not know.
-					if s := tap.next(s.Client.Port(), 0); s != nil && s.flags != openflow.TCPRst {
+					if s := tap.next(s.Client.Port(), 0); s != nil && s.flags&openflow.TCPRst == 0 {
 						t.Errorf("%s got a segment of the client's, too: %+v", name, s)
 					}
 				}
