@@ -130,6 +130,7 @@ func Run(ctx context.Context, cfg config.Config, version string, log *slog.Logge
 	a.dispatcher = dispatcher.New(dispatcher.Options{
 		Node: cfg.Node, Instance: a.instance, Guard: a.guard, Controller: watched, Peers: a.peers,
 		Local: a.attached, Policy: a.policy, Log: logconf.Of(a.log, "dispatcher"), Observe: a.telemetry.seen,
+		Lost: func(client, local netip.AddrPort, owner uint64) { a.lost.Diverted(client, local, owner) },
 	})
 	// The client's answer to a probe finds no socket here, and so is answered with
 	// a RST.

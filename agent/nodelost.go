@@ -10,6 +10,7 @@ import (
 // node that is dead. It covers the sessions that the controller has not heard of:
 // those that the node had too briefly, and hand-offs that will not be answered.
 func (a *agent) nodeLost(m *shuntv1.NodeLost) {
+	a.dispatcher.NodeLost(m.Node)
 	diversions, err := a.guard.Diversions()
 	if err != nil {
 		a.log.Error("cannot tell clients that their sessions are lost", "dead", m.Node, "err", err)

@@ -38,6 +38,7 @@ type network struct {
 	diverted map[netip.AddrPort]int // by client: diversions less their ends
 	steered  map[string]string      // nodes by hand-off
 	records  []*shuntv1.Handoff
+	lost     []string // sessions
 }
 
 func (n *network) Divert(client, _ netip.AddrPort, _ net.HardwareAddr, _ uint64) error {
@@ -69,6 +70,12 @@ func (n *network) Unsteer(m *shuntv1.Unsteer) {
 	delete(n.steered, m.Id)
 }
 
+func (n *network) Lost(client, _ netip.AddrPort, owner uint64) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.lost = append(n.lost, fmt.Sprint(client, " of ", owner))
+}
+
 func (n *network) Handoff(h *shuntv1.Handoff) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -95,7 +102,7 @@ func newBed(t *testing.T, s Service, local map[string]attach.Attachment) *bed {
 	b := &bed{t: t, peers: peer.NewPool(insecure.NewCredentials(), log), service: s,
 		network: &network{diverted: make(map[netip.AddrPort]int), steered: make(map[string]string)}}
 	b.network.connected.Store(true)
-	b.Dispatcher = New(Options{Node: "here", Instance: 7, Guard: b.network, Controller: b.network, Peers: b.peers, Local: local, Policy: routing.New(log), Log: log})
+	b.Dispatcher = New(Options{Node: "here", Instance: 7, Guard: b.network, Controller: b.network, Peers: b.peers, Local: local, Policy: routing.New(log), Log: log, Lost: b.network.Lost})
 	t.Cleanup(b.peers.Close)
 	t.Cleanup(b.Close)
 	b.service.Name = "web"

@@ -49,6 +49,10 @@ type Options struct {
 	// Observe, if not nil, is told of requests that were not handed off. It must
 	// not block.
 	Observe func(Request)
+	// Lost is told of a session that this node is the home of when it is known that
+	// nobody has it: it ends the diversion, if it is the owner's, and has the client
+	// told. It must not block.
+	Lost func(client, local netip.AddrPort, owner uint64)
 }
 
 // A Server is a node that may answer a service.
@@ -97,7 +101,14 @@ type Dispatcher struct {
 	sessions  map[*session]chan struct{} // closed when the session is left
 	present   map[ends]*session
 	moving    map[ends]int // hand-offs that the controller may not know of yet
+	asking    map[*asking]struct{}
 	learning  map[string]learning
+}
+
+// asking is the wait for what became of a hand-off.
+type asking struct {
+	node string // its target
+	end  func()
 }
 
 // ends of a session.
@@ -107,7 +118,7 @@ type ends struct{ client, local netip.AddrPort }
 func New(o Options) *Dispatcher {
 	ctx, cancel := context.WithCancel(context.Background())
 	return &Dispatcher{o: o, ctx: ctx, cancel: cancel,
-		listeners: make(map[netip.AddrPort]*listener), sessions: make(map[*session]chan struct{}), present: make(map[ends]*session), learning: make(map[string]learning), moving: make(map[ends]int)}
+		listeners: make(map[netip.AddrPort]*listener), sessions: make(map[*session]chan struct{}), present: make(map[ends]*session), learning: make(map[string]learning), moving: make(map[ends]int), asking: make(map[*asking]struct{})}
 }
 
 // service is one configured service behind one virtual IP, and the state that outlives a change.
@@ -328,6 +339,31 @@ func (d *Dispatcher) move(e ends, by int) {
 	defer d.mu.Unlock()
 	if d.moving[e] += by; d.moving[e] == 0 {
 		delete(d.moving, e)
+	}
+}
+
+// asks notes that a node is asked, until done is called. Should the node turn out
+// to be dead, end is called.
+func (d *Dispatcher) asks(node string, end func()) (done func()) {
+	a := &asking{node, end}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.asking[a] = struct{}{}
+	return func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		delete(d.asking, a)
+	}
+}
+
+// NodeLost says that a node is dead: it is asked no more what became of hand-offs.
+func (d *Dispatcher) NodeLost(node string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for a := range d.asking {
+		if a.node == node {
+			a.end()
+		}
 	}
 }
 

@@ -18,7 +18,10 @@ import (
 )
 
 const (
-	askFor     = 4 * time.Second // after the deadline: how long a target is asked
+	// askFor is how long after the deadline a target is asked: long enough for its
+	// agent to be started again. askAtEnd is that of an agent that is stopping.
+	askFor     = 30 * time.Second
+	askAtEnd   = 4 * time.Second
 	askEvery   = 50 * time.Millisecond
 	watchFor   = 10 * time.Minute // how long a lost session's target is asked on
 	watchEvery = time.Second
@@ -225,11 +228,14 @@ func (s *session) answered(a peer.Answer) migration.Event {
 	}
 }
 
-// ask settles with the target what became of the hand-off.
+// ask settles with the target what became of the hand-off. It gives up if the
+// target's node is dead.
 func (s *session) ask() (migration.Event, bool) {
 	defer s.link.Forget(s.id)
 	ctx, cancel := context.WithDeadline(context.Background(), s.deadline.Add(askFor))
 	defer cancel()
+	defer s.d.asks(s.target.Node, cancel)()
+	defer context.AfterFunc(s.d.ctx, func() { time.AfterFunc(time.Until(s.deadline.Add(askAtEnd)), cancel) })()
 	tick := time.NewTicker(askEvery)
 	defer tick.Stop()
 	for {
@@ -294,10 +300,10 @@ func (s *session) finish(o shuntv1.Outcome) {
 }
 
 // watch asks a lost session's target on until it answers. If the target never
-// had the session, packets come home again, where the kernel resets what is
-// left of it at the client.
+// had the session, packets come here again. At home the client is told then;
+// elsewhere the guard sends home what the client says.
 func (s *session) watch() {
-	a, client, local := s.attempt, s.client, s.local
+	a, client, local, home, owner := s.attempt, s.client, s.local, s.onward == nil, Owner(s.origin())
 	s.d.wg.Go(func() {
 		ctx, cancel := context.WithTimeout(s.d.ctx, watchFor)
 		defer cancel()
@@ -317,7 +323,9 @@ func (s *session) watch() {
 				return
 			default:
 				s.d.o.Controller.Unsteer(&shuntv1.Unsteer{Id: a.id, Session: shuntv1.SessionOf(client, local)})
-				if err := s.d.o.Guard.Undivert(client, local); err != nil {
+				if home {
+					s.d.o.Lost(client, local, owner)
+				} else if err := s.d.o.Guard.Undivert(client, local); err != nil {
 					s.d.o.Log.Error("cannot end a diversion", "id", a.id, "err", err)
 				}
 				return

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/shunt-sdn/shunt/internal/testnet"
 	shuntv1 "github.com/shunt-sdn/shunt/proto/shunt/v1"
@@ -23,6 +25,7 @@ type target struct {
 	node   string
 	answer func(*shuntv1.Import) *shuntv1.ImportResult // nil: none
 	mute   atomic.Bool                                 // answers no pings
+	away   atomic.Bool                                 // answers no questions
 
 	mu      sync.Mutex
 	imports []*shuntv1.Import
@@ -59,6 +62,9 @@ func (s *target) Transfer(stream grpc.BidiStreamingServer[shuntv1.TransferReques
 
 // Resolve answers that the session is not here, and never will be.
 func (s *target) Resolve(context.Context, *shuntv1.ResolveRequest) (*shuntv1.ResolveResponse, error) {
+	if s.away.Load() {
+		return nil, status.Error(codes.Unavailable, "it is away")
+	}
 	return &shuntv1.ResolveResponse{Resolution: shuntv1.Resolution_RESOLUTION_ABSENT}, nil
 }
 
@@ -136,6 +142,81 @@ func TestAHandoffThatIsTakenBackLeavesTheSessionWhole(t *testing.T) {
 			}
 			b.checkTakenBack(conn, c.reason)
 		})
+	}
+}
+
+func TestAnAgentThatIsAwayForSecondsIsWaitedFor(t *testing.T) {
+	testnet.NeedRoot(t)
+	b := newBed(t, Service{Servers: []Server{movable(application(t, "server1"))}}, nil)
+	one := &target{node: "server1", answer: silent}
+	one.away.Store(true)
+	b.targets(one)
+	c := b.dial()
+	c.SetDeadline(time.Now().Add(2 * deadline))
+	time.AfterFunc(6*time.Second, func() { one.away.Store(false) })
+	c.say(request)
+	if status, got := c.response(); status != 200 || got != "server1 /a" {
+		t.Errorf("%d %q", status, got)
+	}
+}
+
+func TestAHandoffToADeadNodeIsGivenUpAtOnceAndItsClientToldOnceItIsKnownToBeLost(t *testing.T) {
+	testnet.NeedRoot(t)
+	b := newBed(t, Service{Servers: []Server{movable(application(t, "server1"))}}, nil)
+	b.service.ImportTimeout = 50 * time.Millisecond
+	b.set(b.service)
+	one := &target{node: "server1", answer: silent}
+	one.away.Store(true)
+	b.targets(one)
+	c := b.dial()
+	c.say(request)
+	asks := func() int {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		return len(b.asking)
+	}
+	await(t, "the question", func() bool { return asks() == 1 })
+	b.NodeLost("server2")
+	if asks() != 1 {
+		t.Error("the loss of another node ended it")
+	}
+	b.NodeLost("server1")
+	failed := func() bool {
+		b.network.mu.Lock()
+		defer b.network.mu.Unlock()
+		return len(b.network.records) == 1 && b.network.records[0].Outcome == shuntv1.Outcome_OUTCOME_FAILED
+	}
+	await(t, "the end of the hand-off", failed)
+	b.network.mu.Lock()
+	if len(b.network.lost) != 0 {
+		t.Errorf("lost, although its server may have it: %v", b.network.lost)
+	}
+	b.network.mu.Unlock()
+	one.away.Store(false)
+	want := fmt.Sprint(c.LocalAddr(), " of ", Owner("here-00000007-1"))
+	await(t, "the loss", func() bool {
+		b.network.mu.Lock()
+		defer b.network.mu.Unlock()
+		return len(b.network.lost) == 1 && b.network.lost[0] == want
+	})
+}
+
+func TestAnAgentThatStopsDoesNotAskForLong(t *testing.T) {
+	testnet.NeedRoot(t)
+	b := newBed(t, Service{Servers: []Server{movable(application(t, "server1"))}}, nil)
+	b.service.ImportTimeout = 50 * time.Millisecond
+	b.set(b.service)
+	one := &target{node: "server1", answer: silent}
+	one.away.Store(true)
+	b.targets(one)
+	b.dial().say(request)
+	await(t, "a hand-off", func() bool { return len(one.received()) > 0 })
+	closed := make(chan struct{})
+	go func() { defer close(closed); b.Close() }()
+	select {
+	case <-closed:
+	case <-time.After(deadline):
+		t.Fatal("it goes on asking")
 	}
 }
 

@@ -59,8 +59,8 @@ func (fd rawFD) Write(func(uintptr) bool) error { return syscall.ENOTSUP }
 // HandOn hands the connection fd on to another server, from a request boundary:
 // every octet of the answers before is written. With nil the server has it, or
 // it is over, and fd is closed. With an error it goes on here and fd is the
-// caller's, as it was. It takes a hand-off's import timeout at most, and some
-// seconds more if the target falls silent meanwhile.
+// caller's, as it was. It takes a hand-off's import timeout at most, and half a
+// minute more if the target falls silent meanwhile.
 func (d *Dispatcher) HandOn(ctx context.Context, fd int, o Onward) error {
 	if err := ctx.Err(); err != nil {
 		o.Departure.Back()
