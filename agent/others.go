@@ -50,7 +50,7 @@ func sharedOf(self string, s *shuntv1.Service, nodes map[string]*shuntv1.Node) (
 		a := local.Addr()
 		if n.Name == self {
 			mine = append(mine, shared{service: s.Name, local: a})
-		} else if !n.Up {
+		} else if !n.Up && n.Dispatcher != shuntv1.DispatcherState_DISPATCHER_STATE_AWAY {
 			continue
 		}
 		byFamily[a.Is6()] = append(byFamily[a.Is6()], sharer{n.Name, a, string(n.Mac), n.Dispatcher})

@@ -12,6 +12,7 @@ const (
 	accepting = shuntv1.DispatcherState_DISPATCHER_STATE_UNSPECIFIED
 	starting  = shuntv1.DispatcherState_DISPATCHER_STATE_STARTING
 	leaving   = shuntv1.DispatcherState_DISPATCHER_STATE_LEAVING
+	away      = shuntv1.DispatcherState_DISPATCHER_STATE_AWAY
 )
 
 // dispatchers makes the configuration of a service that these share.
@@ -50,6 +51,7 @@ func TestWhoIsAskedForAConnectionThatNobodyKnows(t *testing.T) {
 		{"the other starts", "d1", map[string]shuntv1.DispatcherState{"d1": accepting, "d2": starting}, nil, nil},
 		{"the other leaves", "d1", map[string]shuntv1.DispatcherState{"d1": accepting, "d2": leaving}, nil, map[byte]bool{2: true}},
 		{"the other is gone", "d1", map[string]shuntv1.DispatcherState{"d1": accepting, "d2": accepting}, []string{"d2"}, nil},
+		{"the other's agent is gone", "d1", map[string]shuntv1.DispatcherState{"d1": accepting, "d2": away}, []string{"d2"}, map[byte]bool{2: true}},
 		{"it starts", "d1", map[string]shuntv1.DispatcherState{"d1": starting, "d2": accepting}, nil, map[byte]bool{2: true}},
 		{"it leaves", "d1", map[string]shuntv1.DispatcherState{"d1": leaving, "d2": accepting}, nil, map[byte]bool{2: true}},
 		{"three", "d1", map[string]shuntv1.DispatcherState{"d1": accepting, "d2": accepting, "d3": accepting}, nil, map[byte]bool{2: true, 3: true}},
@@ -100,6 +102,7 @@ func TestADispatcherMakesWayOnlyIfOthersTakeAll(t *testing.T) {
 		{map[string]shuntv1.DispatcherState{"d1": accepting}, nil, false, false},
 		{map[string]shuntv1.DispatcherState{"d1": accepting, "d2": accepting}, nil, true, true},
 		{map[string]shuntv1.DispatcherState{"d1": accepting, "d2": accepting}, []string{"d2"}, false, false},
+		{map[string]shuntv1.DispatcherState{"d1": accepting, "d2": away}, []string{"d2"}, false, false},
 		{map[string]shuntv1.DispatcherState{"d1": accepting, "d2": starting}, nil, false, true},
 		{map[string]shuntv1.DispatcherState{"d1": accepting, "d2": leaving}, nil, false, false},
 		{map[string]shuntv1.DispatcherState{"d1": accepting, "d2": leaving, "d3": accepting}, nil, true, true},

@@ -49,7 +49,7 @@ func (c *cluster) Join(h registry.Hello, link *api.Link) (api.Agent, error) {
 // unless the node turns out to be dead; see attend.
 func (a *agent) Leave(silent bool) {
 	a.c.links.drop(a.name, a.link)
-	if !a.c.nodes.Leave(a.name, a.seat) {
+	if !a.c.nodes.Leave(a.name, a.seat, !silent) {
 		return
 	}
 	a.c.mu.Lock()
@@ -62,9 +62,17 @@ func (a *agent) Leave(silent bool) {
 		return
 	}
 	a.log.Warn("agent is gone", "sessions", on, "silent", silent, "grace", a.c.cfg.NodeGrace)
-	if silent {
-		a.c.tasks.Go(func() { a.c.attend(a.name, a.seat) })
-	}
+	a.c.tasks.Go(func() {
+		if silent {
+			a.c.attend(a.name, a.seat)
+			return
+		}
+		select {
+		case <-a.c.quit:
+		case <-time.After(a.c.cfg.NodeGrace):
+			a.c.nodes.Gone(a.name, a.seat)
+		}
+	})
 }
 
 // Steer sends a session's packets to a node and answers when the switch has it.

@@ -7,7 +7,8 @@
 // whose destination is a session address (an address in a pool):
 //
 //  1. A SYN without ACK begins a new connection: the diversion of its tuple is
-//     erased; at home it is delivered, elsewhere it is sent home.
+//     erased; at home it is delivered, or passed to another dispatcher if nothing
+//     listens, elsewhere it is sent home.
 //  2. A diverted tuple is forwarded to the node that it is diverted to.
 //  3. A tuple that has a socket here (in any state but LISTEN) is delivered,
 //     but for two things to one in TIME_WAIT: a bare ACK, which is dropped, and
@@ -59,9 +60,10 @@
 // still has hops to spend. (A packet that comes with 16 hops or fewer is not passed
 // on: its client is farther away than any on the Internet.)
 //
-// A SYN is never passed on: a new connection begins with the dispatcher that has
-// the share now. If that one's kernel answers with a SYN cookie, nothing in the
-// kernel knows the connection until the client's next packet. So the guard notes
+// A SYN is passed on only if nothing listens for it here: the dispatcher's program
+// has ended, and the switch does not know it yet. Else a new connection begins with
+// the dispatcher that has the share now. If that one's kernel answers with a SYN
+// cookie, nothing in the kernel knows the connection until the client's next packet. So the guard notes
 // the SYNs that it delivers in such shares, and delivers what has the sequence
 // number that follows a SYN's. It holds 65,536 of them; only a flood that brings
 // as many more while the client's answer is on its way makes it forget one, whose

@@ -299,11 +299,8 @@ INLINE int same_mac(const u8 *a, const u8 *b)
 	return x[0] == y[0] && x[1] == y[1] && x[2] == y[2];
 }
 
-// The state of the flow's socket, 0 if it has none. A listener is none; a
-// request (SYN received) is one, and so is what the kernel keeps of a connection
-// that this end has closed: its state is TCP_TIME_WAIT, also while the peer's FIN
-// is awaited.
-INLINE u32 socket_state(struct __sk_buff *skb, const struct packet *p)
+// The state of the socket that would get the packet, 0 if there is none.
+INLINE u32 receiver_state(struct __sk_buff *skb, const struct packet *p)
 {
 	struct bpf_sock_tuple tuple = {};
 	struct bpf_sock *sk;
@@ -325,6 +322,17 @@ INLINE u32 socket_state(struct __sk_buff *skb, const struct packet *p)
 		return 0;
 	u32 state = sk->state;
 	bpf_sk_release(sk);
+	return state;
+}
+
+// The state of the flow's socket, 0 if it has none. A listener is none; a
+// request (SYN received) is one, and so is what the kernel keeps of a connection
+// that this end has closed: its state is TCP_TIME_WAIT, also while the peer's FIN
+// is awaited.
+INLINE u32 socket_state(struct __sk_buff *skb, const struct packet *p)
+{
+	u32 state = receiver_state(skb, p);
+
 	return state == TCP_LISTEN ? 0 : state;
 }
 
@@ -422,15 +430,20 @@ INLINE int readdress(struct __sk_buff *skb, const struct packet *p, const u8 *se
 	       bpf_skb_store_bytes(skb, ETH_LEN + 16, &to, sizeof(to), 0) == 0;
 }
 
-// The packet is at home here, is no SYN, and has neither a diversion nor a socket.
-// The first dispatcher that passes it on leaves it as many hops as there are
-// dispatchers to ask, each of which takes one: the last one knows that it is.
-INLINE int unknown_at_home(struct __sk_buff *skb, struct packet *p)
+// The dispatcher that comes next for a packet that is at home here. The first one
+// that passes it on leaves it as many hops as there are dispatchers to ask, each of
+// which takes one: the last one knows that it is.
+INLINE struct another *next_for(const struct packet *p)
 {
 	struct another *other = another(p);
 
-	if (!other || *(u8 *)&p->ttl_word <= LAST_HOPS || same_mac(p->eth + 6, other->mac) || follows_syn(p))
-		return count(DELIVERED_HOME, TC_NEXT);
+	if (!other || *(u8 *)&p->ttl_word <= LAST_HOPS || same_mac(p->eth + 6, other->mac))
+		return 0;
+	return other;
+}
+
+INLINE int pass_on(struct __sk_buff *skb, struct packet *p, struct another *other)
+{
 	if (!readdress(skb, p, other->session))
 		return count(DROPPED_MALFORMED, TC_DROP);
 	return forward_within(skb, p, other->mac, LAST_HOPS + other->more, PASSED_ON);
@@ -446,6 +459,12 @@ INLINE int decide(struct __sk_buff *skb, struct packet *p)
 		if (!home)
 			return count(DROPPED_UNKNOWN_HOME, TC_DROP);
 		if (home->self) {
+			struct another *other = next_for(p);
+
+			// Nobody listens: the dispatcher's program is gone, and the switch
+			// does not know it yet.
+			if (other && !receiver_state(skb, p))
+				return pass_on(skb, p, other);
 			begin(p);
 			return count(SYN_DELIVERED, TC_NEXT);
 		}
@@ -469,8 +488,13 @@ INLINE int decide(struct __sk_buff *skb, struct packet *p)
 		return count(DELIVERED_SOCKET, TC_NEXT);
 	if (!home)
 		return count(DROPPED_UNKNOWN_HOME, TC_DROP);
-	if (home->self)
-		return unknown_at_home(skb, p);
+	if (home->self) {
+		struct another *other = next_for(p);
+
+		if (other && !follows_syn(p))
+			return pass_on(skb, p, other);
+		return count(DELIVERED_HOME, TC_NEXT);
+	}
 	if (same_mac(from, home->mac))
 		return count(DROPPED_FROM_HOME, TC_DROP);
 	return forward(skb, p, home->mac, RETURNED_HOME);

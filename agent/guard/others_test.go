@@ -195,10 +195,23 @@ func TestWhatADispatcherPassesOn(t *testing.T) {
 			b:       Counters{PassedOn: 1}, a: Counters{DeliveredHome: 1}, resets: 1,
 		},
 		{
-			name:    "a SYN is never passed on",
+			name:    "a SYN that nobody listens for is passed on",
 			slots:   []uint8{slot},
 			segment: segment{flags: "S"},
-			b:       Counters{SynDelivered: 1}, resets: 1, // nobody listens
+			b:       Counters{PassedOn: 1}, a: Counters{SynDelivered: 1}, resets: 1, // nobody listens there
+		},
+		{
+			name:    "a SYN is not if somebody does",
+			slots:   []uint8{slot},
+			prepare: func(n *lan, _ family) { listen(n.t, n.b, ":80") },
+			segment: segment{flags: "S"},
+			b:       Counters{SynDelivered: 1},
+		},
+		{
+			name:    "nor if there is no other",
+			slots:   but,
+			segment: segment{flags: "S"},
+			b:       Counters{SynDelivered: 1}, resets: 1,
 		},
 		{
 			name:  "a diversion is known",
@@ -264,6 +277,41 @@ func TestWhatADispatcherPassesOn(t *testing.T) {
 				n.a.wantCounters(c.a)
 				if got := n.settle(f); got != c.resets {
 					t.Errorf("the nodes sent %d RSTs, want %d", got, c.resets)
+				}
+			})
+		}
+	}
+}
+
+// A dispatcher's program can be gone, and the switch not know it yet.
+func TestAConnectionBeginsAtTheDispatcherThatListens(t *testing.T) {
+	testnet.NeedProgram(t, "nft")
+	for _, f := range families {
+		for _, force := range both {
+			t.Run(fmt.Sprintf("%s clsact %v", f.name, force), func(t *testing.T) {
+				n := newLAN(t, Options{MaxDivert: 1024, ForceClsact: force})
+				n.dispatchers()
+				l := listen(t, n.a, ":80")
+				n.askA(allSlots()...)
+				n.switchToB(f)
+				s := session{client: dial(t, n.client, f.session.String())}
+				var err error
+				if s.server, err = l.AcceptTCP(); err != nil {
+					t.Fatal(err)
+				}
+				defer s.server.Close()
+				s.mustEcho(t)
+				if err := bulk(s.client, s.server, 1<<20); err != nil {
+					t.Fatal(err)
+				}
+				a, b := n.a.counters(), n.b.counters()
+				if b.PassedOn == 0 || b.SynDelivered+b.DeliveredHome > 0 || a.SynDelivered == 0 || a.PassedOn > 0 {
+					t.Errorf("a counts %+v, b counts %+v", a, b)
+				}
+				for _, x := range []*node{n.a, n.b, n.client} {
+					if got := x.resets(); got != 0 {
+						t.Errorf("%s sent %d RSTs", x.name, got)
+					}
 				}
 			})
 		}

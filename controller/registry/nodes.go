@@ -134,8 +134,9 @@ func (n *Nodes) seated(name string, seat uint64) *member {
 }
 
 // Leave marks the node as not up, unless the seat was taken again. It reports
-// whether it did.
-func (n *Nodes) Leave(name string, seat uint64) bool {
+// whether it did. If its host was there when the agent went, a dispatcher is away
+// until Gone.
+func (n *Nodes) Leave(name string, seat uint64, host bool) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	m := n.seated(name, seat)
@@ -143,8 +144,22 @@ func (n *Nodes) Leave(name string, seat uint64) bool {
 		return false
 	}
 	m.Up, m.Synced = false, false
+	if host && m.Has(shuntv1.Role_ROLE_DISPATCHER) {
+		m.Dispatcher = shuntv1.DispatcherState_DISPATCHER_STATE_AWAY
+	}
 	n.announce()
 	return true
+}
+
+// Gone says that a dispatcher that is away since the seat was left has been so for
+// too long.
+func (n *Nodes) Gone(name string, seat uint64) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if m := n.nodes[name]; m != nil && m.seat == seat && m.Dispatcher == shuntv1.DispatcherState_DISPATCHER_STATE_AWAY {
+		m.Dispatcher = shuntv1.DispatcherState_DISPATCHER_STATE_UNSPECIFIED
+		n.announce()
+	}
 }
 
 // Away returns the node if it is away since the seat was left.

@@ -48,7 +48,7 @@ func TestTheNewerInstanceHasTheSeat(t *testing.T) {
 		t.Error("a join is not announced once")
 	}
 	next := join(t, n, hello("a", 1))
-	if n.Leave("a", old) {
+	if n.Leave("a", old, true) {
 		t.Error("the old instance unseated the new one")
 	}
 	n.Report("a", old, []Application{{Service: "x"}}, &shuntv1.Report{RequestsProxied: 9})
@@ -56,7 +56,7 @@ func TestTheNewerInstanceHasTheSeat(t *testing.T) {
 		t.Errorf("the old instance still counts: %+v", x)
 	}
 	drained(n)
-	if !n.Leave("a", next) || n.Leave("a", next) || !drained(n) {
+	if !n.Leave("a", next, true) || n.Leave("a", next, true) || !drained(n) {
 		t.Error("the new instance did not leave once, with an announcement")
 	}
 	_, oldAway := n.Away("a", old)
@@ -65,6 +65,46 @@ func TestTheNewerInstanceHasTheSeat(t *testing.T) {
 	}
 	if x, ok := n.Get("a"); !ok || x.Up {
 		t.Errorf("after leaving: %+v", x)
+	}
+}
+
+func TestADispatcherWhoseAgentIsGoneIsAwayForAWhileIfItsHostIsThere(t *testing.T) {
+	const away = shuntv1.DispatcherState_DISPATCHER_STATE_AWAY
+	state := func(n *Nodes) shuntv1.DispatcherState {
+		x, _ := n.Get("d")
+		return x.Dispatcher
+	}
+	h := hello("d", 1)
+	h.Roles = []shuntv1.Role{shuntv1.Role_ROLE_DISPATCHER}
+	n := NewNodes(nil, nil)
+	first := join(t, n, h)
+	n.Leave("d", first, true)
+	if x, _ := n.Get("d"); x.Dispatcher != away || x.Accepts() || x.Proto().Up || x.Proto().Dispatcher != away {
+		t.Errorf("after leaving: %+v", x)
+	}
+	second := join(t, n, h)
+	n.Gone("d", first)
+	if x, _ := n.Get("d"); !x.Accepts() {
+		t.Errorf("when it is back: %+v", x)
+	}
+	n.Leave("d", second, true)
+	drained(n)
+	n.Gone("d", first)
+	if state(n) != away || drained(n) {
+		t.Error("an earlier leave is over, and this one too")
+	}
+	n.Gone("d", second)
+	if state(n) == away || !drained(n) {
+		t.Error("it is away for ever, or that it is not is not announced")
+	}
+	n.Leave("d", join(t, n, h), false)
+	if state(n) == away {
+		t.Error("it is away with its host")
+	}
+	h.Roles = nil
+	n.Leave("d", join(t, n, h), true)
+	if state(n) == away {
+		t.Error("a server is away as a dispatcher")
 	}
 }
 
@@ -101,7 +141,7 @@ func TestARenamedNodeReplacesItsOldName(t *testing.T) {
 	n := NewNodes(nil, nil)
 	seat := join(t, n, hello("old", 1))
 	n.Report("old", seat, nil, &shuntv1.Report{RequestsProxied: 5})
-	n.Leave("old", seat)
+	n.Leave("old", seat, true)
 	join(t, n, hello("new", 1))
 	if list := n.List(); len(list) != 1 || list[0].Name != "new" {
 		t.Errorf("nodes %+v", list)
@@ -151,7 +191,7 @@ func TestNodesOfAnEarlierRunAreAwaited(t *testing.T) {
 	for i, name := range []string{"a", "b", "gone"} {
 		join(t, before, hello(name, byte(i+1)))
 	}
-	before.Leave("gone", 3)
+	before.Leave("gone", 3, true)
 	var known []Node
 	for _, x := range before.List() {
 		record, err := x.Record()

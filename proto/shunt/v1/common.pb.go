@@ -86,6 +86,9 @@ const (
 	// It is about to stop: others get new connections, and it sees to those that it
 	// has.
 	DispatcherState_DISPATCHER_STATE_LEAVING DispatcherState = 2
+	// Its agent is gone, but its host is not: the guard there still has the diversions of
+	// its sessions. Said by the controller alone.
+	DispatcherState_DISPATCHER_STATE_AWAY DispatcherState = 3
 )
 
 // Enum value maps for DispatcherState.
@@ -94,11 +97,13 @@ var (
 		0: "DISPATCHER_STATE_UNSPECIFIED",
 		1: "DISPATCHER_STATE_STARTING",
 		2: "DISPATCHER_STATE_LEAVING",
+		3: "DISPATCHER_STATE_AWAY",
 	}
 	DispatcherState_value = map[string]int32{
 		"DISPATCHER_STATE_UNSPECIFIED": 0,
 		"DISPATCHER_STATE_STARTING":    1,
 		"DISPATCHER_STATE_LEAVING":     2,
+		"DISPATCHER_STATE_AWAY":        3,
 	}
 )
 
@@ -570,11 +575,12 @@ const file_shunt_v1_common_proto_rawDesc = "" +
 	"\x04Role\x12\x14\n" +
 	"\x10ROLE_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fROLE_DISPATCHER\x10\x01\x12\x0f\n" +
-	"\vROLE_SERVER\x10\x02*p\n" +
+	"\vROLE_SERVER\x10\x02*\x8b\x01\n" +
 	"\x0fDispatcherState\x12 \n" +
 	"\x1cDISPATCHER_STATE_UNSPECIFIED\x10\x00\x12\x1d\n" +
 	"\x19DISPATCHER_STATE_STARTING\x10\x01\x12\x1c\n" +
-	"\x18DISPATCHER_STATE_LEAVING\x10\x02*i\n" +
+	"\x18DISPATCHER_STATE_LEAVING\x10\x02\x12\x19\n" +
+	"\x15DISPATCHER_STATE_AWAY\x10\x03*i\n" +
 	"\x04Path\x12\x14\n" +
 	"\x10PATH_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fPATH_DISPATCHER\x10\x01\x12\x11\n" +
