@@ -68,9 +68,6 @@ func others(self string, all []shared) map[guard.Share]guard.Another {
 		var present []string
 		by := make(map[string]sharer)
 		for _, x := range s.with {
-			if x.node != self && x.state == shuntv1.DispatcherState_DISPATCHER_STATE_STARTING {
-				continue // it has none
-			}
 			present = append(present, x.node)
 			by[x.node] = x
 		}

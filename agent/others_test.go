@@ -48,7 +48,7 @@ func TestWhoIsAskedForAConnectionThatNobodyKnows(t *testing.T) {
 	}{
 		{"alone", "d1", map[string]shuntv1.DispatcherState{"d1": accepting}, nil, nil},
 		{"both accept", "d1", map[string]shuntv1.DispatcherState{"d1": accepting, "d2": accepting}, nil, map[byte]bool{2: true}},
-		{"the other starts", "d1", map[string]shuntv1.DispatcherState{"d1": accepting, "d2": starting}, nil, nil},
+		{"the other starts", "d1", map[string]shuntv1.DispatcherState{"d1": accepting, "d2": starting}, nil, map[byte]bool{2: true}},
 		{"the other leaves", "d1", map[string]shuntv1.DispatcherState{"d1": accepting, "d2": leaving}, nil, map[byte]bool{2: true}},
 		{"the other is gone", "d1", map[string]shuntv1.DispatcherState{"d1": accepting, "d2": accepting}, []string{"d2"}, nil},
 		{"the other's agent is gone", "d1", map[string]shuntv1.DispatcherState{"d1": accepting, "d2": away}, []string{"d2"}, map[byte]bool{2: true}},

@@ -2,7 +2,11 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net/netip"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -46,6 +50,53 @@ func TestDispatchersComeAndGo(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// A dispatcher's agent that is killed takes with it the connections that it has
+// not handed off, and no others, although the switch does not know the sessions:
+// its guard has them. Nor is a connection refused.
+func TestADispatchersAgentIsKilledBesideAnother(t *testing.T) {
+	never := time.Minute
+	c := up(t, lab.Options{Switch: lab.SwitchOVS, Steering: "conntrack", Dispatchers: 2, IPv6: true, SteerAfter: &never})
+	streams := c.streams(t.Context(), 24, 60)
+	ctx, cancel := context.WithCancel(t.Context())
+	var dialling sync.WaitGroup
+	var refused atomic.Int32
+	dial := c.Dial("client1")
+	for _, vip := range c.Service().VIPs() {
+		dialling.Go(func() {
+			for ctx.Err() == nil {
+				conn, err := dial(ctx, "tcp", netip.AddrPortFrom(vip, c.Service().Port).String())
+				switch {
+				case err == nil:
+					conn.Close()
+				case errors.Is(err, unix.ECONNREFUSED):
+					refused.Add(1)
+				}
+				time.Sleep(2 * time.Millisecond)
+			}
+		})
+	}
+	for range 2 {
+		if err := c.Signal("dispatcher1", "agent", unix.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.WaitExit(ctx, "dispatcher1", "agent"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second) // in which each stream has its client acknowledge ten lines
+		c.starts("dispatcher1")
+	}
+	cancel()
+	dialling.Wait()
+	if n := refused.Load(); n > 0 {
+		t.Errorf("%d connections were refused", n)
+	}
+	for i, s := range streams {
+		if <-s.over; s.err != nil {
+			t.Errorf("stream %d: %v", i, s.err)
+		}
 	}
 }
 
