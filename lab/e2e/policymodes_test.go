@@ -120,10 +120,22 @@ func auto(c *cluster) {
 			fetch("client2", size)
 		}
 	}
+	// learnUntil goes on until both dispatchers have learnt that.
+	learnUntil := func(size int, verdict string) {
+		explained := ""
+		for begun := time.Now(); time.Since(begun) < time.Minute; {
+			learn(size, time.Second)
+			explained = c.exec("controller", binary, "explain", c.urls("/bytes/7")[0])
+			if strings.Count(explained, verdict) == 2 {
+				return
+			}
+		}
+		c.t.Errorf("a minute's answers of %d octets do not teach %q to both:\n%s", size, verdict, explained)
+	}
 	const big, little = 16 << 20, 100
-	learn(big, 3*time.Second)
+	learnUntil(big, "16 MiB to 32 MiB: moves")
 	proxied, moved := load(big, 64)
-	c.t.Logf("mode auto, %d octets, after 3 s: %d proxied, %d handed off", big, proxied, moved)
+	c.t.Logf("mode auto, %d octets, learnt: %d proxied, %d handed off", big, proxied, moved)
 	if moved*4 < (moved+proxied)*3 { // 15 of 16 are expected: one goes the other way, to notice changes
 		c.t.Errorf("big answers: %d proxied, only %d handed off", proxied, moved)
 	}
@@ -143,7 +155,8 @@ func auto(c *cluster) {
 	}
 	// Where servers are slow to take connections, little answers are copied.
 	quick := c.sluggish("server1", "server2", "server3")
-	learn(little, 5*time.Second)
+	learn(little, 5*time.Second) // to forget what was before
+	learnUntil(little, "256 B to 512 B: copies")
 	proxied, moved = load(little, 400)
 	quick()
 	c.t.Logf("mode auto, %d octets, servers' agents held up: %d proxied, %d handed off", little, proxied, moved)
