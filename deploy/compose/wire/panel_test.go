@@ -148,11 +148,8 @@ func TestAProgramOfAnotherUserOpensItsOutput(t *testing.T) {
 	if err := o.pipe(c); err != nil {
 		t.Fatal(err)
 	}
-	got := make(chan string, 1)
-	go func() {
-		b, _ := io.ReadAll(o.r)
-		got <- string(b)
-	}()
+	var got []byte
+	o.copying.Go(func() { got, _ = io.ReadAll(o.r) })
 	cmd := exec.CommandContext(t.Context(), "sh", "-c", "echo reopened >/dev/stdout")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: c}
 	cmd.Stdout, cmd.Stderr = o.w, o.w
@@ -161,7 +158,7 @@ func TestAProgramOfAnotherUserOpensItsOutput(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if text := <-got; text != "reopened\n" {
-		t.Errorf("%q, want what it wrote", text)
+	if string(got) != "reopened\n" {
+		t.Errorf("%q, want what it wrote", got)
 	}
 }
