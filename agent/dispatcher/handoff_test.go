@@ -145,12 +145,22 @@ func TestAHandoffThatIsTakenBackLeavesTheSessionWhole(t *testing.T) {
 	}
 }
 
-func TestAnAgentThatIsAwayForSecondsIsWaitedFor(t *testing.T) {
+// besideOneThatIsAway makes a dispatcher and its only server's agent, which
+// answers neither imports nor questions.
+func besideOneThatIsAway(t *testing.T) (*bed, *target) {
+	t.Helper()
 	testnet.NeedRoot(t)
 	b := newBed(t, Service{Servers: []Server{movable(application(t, "server1"))}}, nil)
+	b.service.ImportTimeout = 50 * time.Millisecond
+	b.set(b.service)
 	one := &target{node: "server1", answer: silent}
 	one.away.Store(true)
 	b.targets(one)
+	return b, one
+}
+
+func TestAnAgentThatIsAwayForSecondsIsWaitedFor(t *testing.T) {
+	b, one := besideOneThatIsAway(t)
 	c := b.dial()
 	c.SetDeadline(time.Now().Add(2 * deadline))
 	time.AfterFunc(6*time.Second, func() { one.away.Store(false) })
@@ -161,13 +171,7 @@ func TestAnAgentThatIsAwayForSecondsIsWaitedFor(t *testing.T) {
 }
 
 func TestAHandoffToADeadNodeIsGivenUpAtOnceAndItsClientToldOnceItIsKnownToBeLost(t *testing.T) {
-	testnet.NeedRoot(t)
-	b := newBed(t, Service{Servers: []Server{movable(application(t, "server1"))}}, nil)
-	b.service.ImportTimeout = 50 * time.Millisecond
-	b.set(b.service)
-	one := &target{node: "server1", answer: silent}
-	one.away.Store(true)
-	b.targets(one)
+	b, one := besideOneThatIsAway(t)
 	c := b.dial()
 	c.say(request)
 	asks := func() int {
@@ -202,13 +206,7 @@ func TestAHandoffToADeadNodeIsGivenUpAtOnceAndItsClientToldOnceItIsKnownToBeLost
 }
 
 func TestAnAgentThatStopsDoesNotAskForLong(t *testing.T) {
-	testnet.NeedRoot(t)
-	b := newBed(t, Service{Servers: []Server{movable(application(t, "server1"))}}, nil)
-	b.service.ImportTimeout = 50 * time.Millisecond
-	b.set(b.service)
-	one := &target{node: "server1", answer: silent}
-	one.away.Store(true)
-	b.targets(one)
+	b, one := besideOneThatIsAway(t)
 	b.dial().say(request)
 	await(t, "a hand-off", func() bool { return len(one.received()) > 0 })
 	closed := make(chan struct{})
