@@ -55,6 +55,10 @@ func (n *network) Undivert(client, _ netip.AddrPort) error {
 	return nil
 }
 
+func (n *network) Release(client, session netip.AddrPort, _ uint64) error {
+	return n.Undivert(client, session)
+}
+
 func (n *network) Connected() bool { return n.connected.Load() }
 
 func (n *network) Steer(m *shuntv1.Steer, done func(error)) {

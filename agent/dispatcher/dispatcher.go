@@ -24,6 +24,7 @@ import (
 type Guard interface {
 	Divert(client, session netip.AddrPort, mac net.HardwareAddr, owner uint64) error
 	Undivert(client, session netip.AddrPort) error
+	Release(client, session netip.AddrPort, owner uint64) error // Undivert, if it is the owner's
 }
 
 // Controller is the part of the controller's client that a dispatcher uses.

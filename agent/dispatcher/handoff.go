@@ -325,7 +325,7 @@ func (s *session) watch() {
 				s.d.o.Controller.Unsteer(&shuntv1.Unsteer{Id: a.id, Session: shuntv1.SessionOf(client, local)})
 				if home {
 					s.d.o.Lost(client, local, owner)
-				} else if err := s.d.o.Guard.Undivert(client, local); err != nil {
+				} else if err := s.d.o.Guard.Release(client, local, owner); err != nil {
 					s.d.o.Log.Error("cannot end a diversion", "id", a.id, "err", err)
 				}
 				return
