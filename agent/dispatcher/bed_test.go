@@ -39,6 +39,7 @@ type network struct {
 	steered  map[string]string      // nodes by hand-off
 	records  []*shuntv1.Handoff
 	lost     []string // sessions
+	settled  []string // "client of owner"
 }
 
 func (n *network) Divert(client, _ netip.AddrPort, _ net.HardwareAddr, _ uint64) error {
@@ -52,6 +53,13 @@ func (n *network) Undivert(client, _ netip.AddrPort) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.diverted[client]--
+	return nil
+}
+
+func (n *network) Settle(client, session netip.AddrPort, owner uint64) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.settled = append(n.settled, fmt.Sprint(client, " of ", owner))
 	return nil
 }
 

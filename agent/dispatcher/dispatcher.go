@@ -24,6 +24,7 @@ import (
 type Guard interface {
 	Divert(client, session netip.AddrPort, mac net.HardwareAddr, owner uint64) error
 	Undivert(client, session netip.AddrPort) error
+	Settle(client, session netip.AddrPort, owner uint64) error  // the diversion, if it is the owner's, will stay
 	Release(client, session netip.AddrPort, owner uint64) error // Undivert, if it is the owner's
 }
 

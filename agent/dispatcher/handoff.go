@@ -45,6 +45,12 @@ func (s *session) divert() {
 	s.record.step("divert")
 }
 
+func (s *session) settle() {
+	if err := s.d.o.Guard.Settle(s.client, s.local, Owner(s.origin())); err != nil {
+		s.d.o.Log.Error("cannot settle a diversion", "id", s.id, "err", err)
+	}
+}
+
 func (s *session) undivert() {
 	if err := s.d.o.Guard.Undivert(s.client, s.local); err != nil {
 		s.d.o.Log.Error("cannot end a diversion", "id", s.id, "err", err)
@@ -320,6 +326,9 @@ func (s *session) watch() {
 			case err != nil:
 			case r == shuntv1.Resolution_RESOLUTION_IMPORTED:
 				s.d.o.Log.Info("a hand-off that was given up had completed", "id", a.id, "client", client, "to", a.target.Node)
+				if err := s.d.o.Guard.Settle(client, local, owner); err != nil {
+					s.d.o.Log.Error("cannot settle a diversion", "id", a.id, "err", err)
+				}
 				return
 			default:
 				s.d.o.Controller.Unsteer(&shuntv1.Unsteer{Id: a.id, Session: shuntv1.SessionOf(client, local)})

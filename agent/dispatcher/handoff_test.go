@@ -26,6 +26,7 @@ type target struct {
 	answer func(*shuntv1.Import) *shuntv1.ImportResult // nil: none
 	mute   atomic.Bool                                 // answers no pings
 	away   atomic.Bool                                 // answers no questions
+	has    atomic.Bool                                 // has every session that it is asked for
 
 	mu      sync.Mutex
 	imports []*shuntv1.Import
@@ -60,10 +61,14 @@ func (s *target) Transfer(stream grpc.BidiStreamingServer[shuntv1.TransferReques
 	}
 }
 
-// Resolve answers that the session is not here, and never will be.
+// Resolve answers, unless it has them all, that the session is not here, and never
+// will be.
 func (s *target) Resolve(context.Context, *shuntv1.ResolveRequest) (*shuntv1.ResolveResponse, error) {
 	if s.away.Load() {
 		return nil, status.Error(codes.Unavailable, "it is away")
+	}
+	if s.has.Load() {
+		return &shuntv1.ResolveResponse{Resolution: shuntv1.Resolution_RESOLUTION_IMPORTED}, nil
 	}
 	return &shuntv1.ResolveResponse{Resolution: shuntv1.Resolution_RESOLUTION_ABSENT}, nil
 }
@@ -98,6 +103,10 @@ func (b *bed) targets(targets ...*target) {
 
 func refuses(*shuntv1.Import) *shuntv1.ImportResult {
 	return &shuntv1.ImportResult{Outcome: shuntv1.ImportOutcome_IMPORT_OUTCOME_REFUSED, Reason: "no room"}
+}
+
+func imports(*shuntv1.Import) *shuntv1.ImportResult {
+	return &shuntv1.ImportResult{Outcome: shuntv1.ImportOutcome_IMPORT_OUTCOME_IMPORTED}
 }
 
 func silent(*shuntv1.Import) *shuntv1.ImportResult { return nil }
@@ -205,6 +214,44 @@ func TestAHandoffToADeadNodeIsGivenUpAtOnceAndItsClientToldOnceItIsKnownToBeLost
 	})
 }
 
+func (b *bed) settledOnce(client net.Addr) func() bool {
+	want := fmt.Sprint(client, " of ", Owner("here-00000007-1"))
+	return func() bool {
+		b.network.mu.Lock()
+		defer b.network.mu.Unlock()
+		return len(b.network.settled) == 1 && b.network.settled[0] == want
+	}
+}
+
+func TestADiversionIsSettledWhenTheSessionIsThere(t *testing.T) {
+	testnet.NeedRoot(t)
+	b := newBed(t, Service{Servers: []Server{movable(application(t, "server1"))}}, nil)
+	b.targets(&target{node: "server1", answer: imports})
+	c := b.dial()
+	c.say(request)
+	await(t, "the diversion is settled", b.settledOnce(c.LocalAddr()))
+}
+
+func TestADiversionIsSettledWhenTheSessionTurnsOutToBeThere(t *testing.T) {
+	b, one := besideOneThatIsAway(t)
+	c := b.dial()
+	c.say(request)
+	await(t, "the question", func() bool {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		return len(b.asking) == 1
+	})
+	b.NodeLost("server1")
+	await(t, "the end of the hand-off", func() bool {
+		b.network.mu.Lock()
+		defer b.network.mu.Unlock()
+		return len(b.network.records) == 1
+	})
+	one.has.Store(true)
+	one.away.Store(false)
+	await(t, "the diversion is settled", b.settledOnce(c.LocalAddr()))
+}
+
 func TestAnAgentThatStopsDoesNotAskForLong(t *testing.T) {
 	b, one := besideOneThatIsAway(t)
 	b.dial().say(request)
@@ -231,8 +278,8 @@ func (b *bed) checkTakenBack(c *client, reason string) {
 			b.t.Errorf("%d diversions of %v are left", n, client)
 		}
 	}
-	if len(b.network.steered) != 0 {
-		b.t.Errorf("still steered: %v", b.network.steered)
+	if len(b.network.steered)+len(b.network.settled) != 0 {
+		b.t.Errorf("still steered: %v; settled: %v", b.network.steered, b.network.settled)
 	}
 	if len(b.network.records) != 2 {
 		b.t.Fatalf("%d records, want 2", len(b.network.records))

@@ -168,6 +168,8 @@ func (s *session) effect(e migration.Effect) (migration.Event, bool) {
 		return s.thaw()
 	case migration.Ask:
 		return s.ask()
+	case migration.Settle:
+		s.settle()
 	case migration.Close:
 		s.closeCopy()
 	case migration.Watch:

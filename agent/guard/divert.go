@@ -17,7 +17,7 @@ type (
 	// flowKey is struct flow: client and session address IPv4-mapped, client
 	// and session port in network order, zeros.
 	flowKey [40]byte
-	// nextHop is struct next_hop: a MAC, zeros, the owner in host order.
+	// nextHop is struct next_hop: a MAC, settled, seen, the owner in host order.
 	nextHop [16]byte
 )
 
@@ -51,6 +51,12 @@ func newNextHop(mac net.HardwareAddr, owner uint64) (h nextHop, err error) {
 
 func (h *nextHop) mac() net.HardwareAddr { return h[:6] }
 func (h *nextHop) owner() uint64         { return binary.NativeEndian.Uint64(h[8:]) }
+func (h *nextHop) settle()               { h[6] = 1 }
+
+// ownedBy tells whether the diversion is that of an owner. 0 fits any.
+func (h *nextHop) ownedBy(owner uint64) bool {
+	return owner == 0 || h.owner() == 0 || h.owner() == owner
+}
 
 // Divert forwards the packets of a connection to the node with this MAC from
 // now on: a packet that enters the interface after Divert has returned is
@@ -95,6 +101,31 @@ func (g *Guard) Undivert(client, session netip.AddrPort) error {
 	return nil
 }
 
+// Settle says that the node that a connection is diverted to has it, and that it
+// will not come back by itself. From now on its packets may teach the switch the
+// way: all but the first few carry a mark for it, for as long as they come here. It concerns the diversion of this owner only, as
+// with Release, and is nil if there is none.
+//
+// It is atomic against Divert of this process.
+func (g *Guard) Settle(client, session netip.AddrPort, owner uint64) error {
+	key, err := newFlowKey(client, session)
+	if err != nil {
+		return fmt.Errorf("settle the diversion of %s to %s: %w", client, session, err)
+	}
+	g.diverting.Lock()
+	defer g.diverting.Unlock()
+	var hop nextHop
+	err = g.divert.Lookup(unsafe.Pointer(&key), unsafe.Pointer(&hop))
+	if err == nil && hop.ownedBy(owner) {
+		hop.settle()
+		err = g.divert.Update(unsafe.Pointer(&key), unsafe.Pointer(&hop), ebpf.UpdateExist)
+	}
+	if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		return fmt.Errorf("settle the diversion of %s to %s in the guard on %s: %w", client, session, g.name, err)
+	}
+	return nil
+}
+
 // Release ends the diversion of a connection if it has this owner: one that a
 // later hand-off of the same connection, or of a later connection with the same
 // addresses and ports, has put in its place stays. Owner 0, in the diversion or
@@ -106,9 +137,7 @@ func (g *Guard) Release(client, session netip.AddrPort, owner uint64) error {
 	if err != nil {
 		return fmt.Errorf("release the diversion of %s to %s: %w", client, session, err)
 	}
-	_, err = g.undivertIf(&key, func(now *nextHop) bool {
-		return owner == 0 || now.owner() == 0 || now.owner() == owner
-	})
+	_, err = g.undivertIf(&key, func(now *nextHop) bool { return now.ownedBy(owner) })
 	if err != nil {
 		return fmt.Errorf("release the diversion of %s to %s in the guard on %s: %w", client, session, g.name, err)
 	}

@@ -27,6 +27,7 @@ type segment struct {
 	more       bool
 	v6Fragment int // -1: no fragment header
 	extensions int // IPv6: additional destination options headers
+	teaches    bool
 }
 
 func (s segment) bytes(t testing.TB) []byte {
@@ -125,10 +126,26 @@ func (s segment) bytes(t testing.TB) []byte {
 		size = start + 40 + int(binary.BigEndian.Uint16(b[start+4:]))
 	}
 	b = b[:size-s.cut] // without gopacket's padding
+	if s.teaches {
+		teach(b[size-tcpLen-len(s.payload):])
+	}
 	if s.pad {
 		b = append(b, make([]byte, max(0, 60-len(b)))...)
 	}
 	return b
+}
+
+const tcpLen = 20
+
+// teach sets the bit by which a segment teaches a switch, and has the checksum
+// follow (RFC 1624).
+func teach(tcp []byte) {
+	sum := uint32(^binary.BigEndian.Uint16(tcp[16:])) + uint32(^binary.BigEndian.Uint16(tcp[12:]))
+	tcp[12] |= 0x08
+	for sum += uint32(binary.BigEndian.Uint16(tcp[12:])); sum > 0xffff; {
+		sum = sum>>16 + sum&0xffff
+	}
+	binary.BigEndian.PutUint16(tcp[16:], ^uint16(sum))
 }
 
 // extensionHeaders returns encoded IPv6 extension headers and the first one's

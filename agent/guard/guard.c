@@ -14,6 +14,7 @@
 #define ETH_LEN 14
 #define IPV6_LEN 40
 #define TCP_HEAD 14 // ports to flags
+#define TCP_OFFSET 12
 #define TCP_CHECKSUM 16
 #define EXT_HEADERS 8
 #define SLOTS 64 // a power of two
@@ -27,6 +28,17 @@
 #define IPPROTO_ROUTING 43
 #define IPPROTO_FRAGMENT 44
 #define IPPROTO_DSTOPTS 60
+
+// The first of TCP's reserved bits, in the octet of the data offset: a switch that
+// tracks connections may learn from this packet where its connection is.
+#define TEACHES 0x08
+
+// How many packets of a diverted connection go by before one teaches. Those of a
+// small answer are not worth an entry in the switch: its client sends an
+// acknowledgement or two, and its FIN.
+#define BEFORE_TEACHING 2
+#define TAUGHT (BEFORE_TEACHING + 1)
+#define NEVER 255
 
 #define TH_FIN 0x01
 #define TH_SYN 0x02
@@ -63,10 +75,13 @@ struct flow {
 	u32 zero;
 };
 
-// The owner is user space's: the hand-off that made the diversion.
+// The owner is user space's: the hand-off that made the diversion. It is settled
+// once the other node is known to have the connection. seen counts its packets up
+// to BEFORE_TEACHING, and is then TAUGHT or NEVER.
 struct next_hop {
 	u8 mac[6];
-	u16 zero;
+	u8 settled;
+	u8 seen;
 	u64 owner;
 };
 
@@ -152,6 +167,7 @@ struct packet {
 	struct flow flow;
 	u8 eth[12]; // destination, source
 	u8 v6;
+	u8 offset;    // TCP's data offset and reserved bits
 	u8 flags;     // TCP's
 	u8 empty;     // it has no payload
 	u16 ttl_word; // IPv4: TTL and protocol; IPv6: hop limit in the first byte
@@ -205,6 +221,7 @@ INLINE enum kind parse_tcp(struct __sk_buff *skb, u32 offset, u32 end, struct pa
 		return MALFORMED;
 	p->flow.client_port = tcp.source;
 	p->flow.session_port = tcp.dest;
+	p->offset = tcp.data_offset;
 	p->flags = tcp.flags;
 	p->seq = ntohl(tcp.seq);
 	p->tcp = offset;
@@ -356,22 +373,52 @@ INLINE int spend_hop(struct __sk_buff *skb, struct packet *p, u8 most)
 	       bpf_skb_store_bytes(skb, ETH_LEN + 8, &word, 2, 0) == 0;
 }
 
+// Have the packet teach, or not, whatever an earlier guard or the client had it
+// do. Returns 0 if it cannot be. The checksum's change makes up for the octet's.
+INLINE int teach(struct __sk_buff *skb, const struct packet *p, int teaches)
+{
+	u8 was[2] = {p->offset, p->flags};
+	u8 now[2] = {teaches ? p->offset | TEACHES : p->offset & ~TEACHES, p->flags};
+	u16 from, to;
+
+	if (was[0] == now[0])
+		return 1;
+	__builtin_memcpy(&from, was, 2);
+	__builtin_memcpy(&to, now, 2);
+	return bpf_l4_csum_replace(skb, p->tcp + TCP_CHECKSUM, from, to, sizeof(to)) == 0 &&
+	       bpf_skb_store_bytes(skb, p->tcp + TCP_OFFSET, now, 1, 0) == 0;
+}
+
 // Send the packet out of the interface it came from, to another node. The
 // frame was addressed to this interface, so its destination is our own MAC.
-INLINE int forward_within(struct __sk_buff *skb, struct packet *p, const u8 *mac, u8 most, u32 reason)
+INLINE int forward_within(struct __sk_buff *skb, struct packet *p, const u8 *mac, u8 most, int teaches, u32 reason)
 {
 	u8 eth[12];
 
 	__builtin_memcpy(eth, mac, 6);
 	__builtin_memcpy(eth + 6, p->eth, 6);
-	if (!spend_hop(skb, p, most) || bpf_skb_store_bytes(skb, 0, eth, sizeof(eth), 0) < 0)
+	if (!spend_hop(skb, p, most))
 		return count(DROPPED_HOP_LIMIT, TC_DROP);
+	if (!teach(skb, p, teaches) || bpf_skb_store_bytes(skb, 0, eth, sizeof(eth), 0) < 0)
+		return count(DROPPED_MALFORMED, TC_DROP);
 	return count(reason, bpf_redirect(skb->ifindex, 0));
 }
 
 INLINE int forward(struct __sk_buff *skb, struct packet *p, const u8 *mac, u32 reason)
 {
-	return forward_within(skb, p, mac, 255, reason);
+	return forward_within(skb, p, mac, 255, 0, reason);
+}
+
+// Send the packet where its connection is diverted to. A packet that ends the
+// connection, or follows one that did, does not begin to teach: the switch's entry
+// would outlive the connection. Once it was taught, the end must be known to it, too.
+INLINE int follow(struct __sk_buff *skb, struct packet *p, struct next_hop *divert)
+{
+	if (divert->seen <= BEFORE_TEACHING && p->flags & (TH_SYN | TH_FIN | TH_RST))
+		divert->seen = NEVER;
+	else if (divert->seen < BEFORE_TEACHING || (divert->seen == BEFORE_TEACHING && divert->settled))
+		divert->seen++;
+	return forward_within(skb, p, divert->mac, 255, divert->seen == TAUGHT, DIVERTED);
 }
 
 // The dispatcher to ask for a packet that nothing here knows, if there is one.
@@ -446,7 +493,7 @@ INLINE int pass_on(struct __sk_buff *skb, struct packet *p, struct another *othe
 {
 	if (!readdress(skb, p, other->session))
 		return count(DROPPED_MALFORMED, TC_DROP);
-	return forward_within(skb, p, other->mac, LAST_HOPS + other->more, PASSED_ON);
+	return forward_within(skb, p, other->mac, LAST_HOPS + other->more, 0, PASSED_ON);
 }
 
 INLINE int decide(struct __sk_buff *skb, struct packet *p)
@@ -477,7 +524,7 @@ INLINE int decide(struct __sk_buff *skb, struct packet *p)
 	if (divert) {
 		if (same_mac(from, divert->mac))
 			return count(DROPPED_BOUNCED, TC_DROP);
-		return forward(skb, p, divert->mac, DIVERTED);
+		return follow(skb, p, divert);
 	}
 	u32 state = socket_state(skb, p);
 	if (state == TCP_TIME_WAIT && p->empty && (p->flags & (TH_SYN | TH_FIN | TH_RST | TH_ACK)) == TH_ACK)

@@ -132,7 +132,8 @@ func TestADivertedTransferArrivesWhole(t *testing.T) {
 			t.Run(fmt.Sprintf("%s clsact %v", f.name, force), func(t *testing.T) {
 				n := newLAN(t, Options{MaxDivert: 1024, ForceClsact: force})
 				s := n.sessionAt(n.b, f)
-				if err := n.a.g.Divert(s.peer, f.session, n.b.mac, 0); err != nil {
+				err := errors.Join(n.a.g.Divert(s.peer, f.session, n.b.mac, 0), n.a.g.Settle(s.peer, f.session, 0))
+				if err != nil {
 					t.Fatal(err)
 				}
 				n.steer(n.a)

@@ -65,6 +65,7 @@ const (
 	Undivert                 // packets come to the socket again
 	Thaw                     // the socket goes on where it was frozen
 	Ask                      // ask the server what became of it, which settles it
+	Settle                   // the session stays there: its packets may teach the switch the way
 	Close                    // close the copy without a packet
 	Watch                    // ask on in the background; undivert if the server never had it
 	Proxy                    // serve as a plain proxy
@@ -75,7 +76,7 @@ const (
 )
 
 var effectNames = [...]string{"choose", "divert", "capture", "offer", "steer", "unsteer", "undivert", "thaw", "ask",
-	"close", "watch", "proxy", "reject", "record-completed", "record-rolled-back", "record-failed"}
+	"settle", "close", "watch", "proxy", "reject", "record-completed", "record-rolled-back", "record-failed"}
 
 func (e Effect) String() string { return effectNames[e] }
 
@@ -131,7 +132,7 @@ func (m *Machine) Step(e Event) ([]Effect, error) {
 		switch e {
 		case Imported:
 			m.state = Done
-			return []Effect{Close, Completed}, nil
+			return []Effect{Settle, Close, Completed}, nil
 		case Refused:
 			return m.rollBack(), nil
 		case DeadlineOver, LinkLost:

@@ -194,6 +194,11 @@ const (
 	TCPRst = 0x04
 	TCPPsh = 0x08
 	TCPAck = 0x10
+
+	// TCPTeaches is the first of TCP's reserved bits. Guards set it in what they
+	// send to another node when the switch may learn from it where the connection
+	// is; see agent/guard.
+	TCPTeaches = 0x800
 )
 
 // TCPFlags matches the TCP flags that mask selects. Open vSwitch only.

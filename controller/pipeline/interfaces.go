@@ -99,10 +99,34 @@ func (b *builder) echo(i int) {
 	}
 }
 
-// diverted delivers packets that a guard sent to another node, as they are.
+// diverted delivers packets that a guard sent to another node, as they are. One
+// that teaches has its connection marked: the next packet goes to that node at once.
 func (b *builder) diverted() {
 	for _, n := range b.Nodes {
 		b.flow(TableDiverted, prioDeliver, openflow.Match{openflow.EthDst(n.MAC)}, 0, openflow.Output{Port: n.Port})
+	}
+	if !b.Features.Conntrack || !b.Features.TCPFlags {
+		return
+	}
+	lease := map[netip.Addr]uint16{}
+	for _, l := range b.Leases {
+		lease[l.Session] = l.Mark
+	}
+	for _, s := range b.Services {
+		for _, h := range s.Homes {
+			for _, n := range b.Nodes {
+				if n.Mark == 0 || lease[h.Session] == 0 {
+					continue
+				}
+				m := tcp(openflow.EtherTypeOf(h.Session), openflow.EthDst(n.MAC), openflow.IPDst(h.Session), openflow.TCPDst(s.Port),
+					openflow.TCPFlags(openflow.TCPTeaches, openflow.TCPTeaches))
+				mark := openflow.CT{
+					Zone: b.Zone, Commit: true, Table: openflow.NoTable,
+					Exec: []openflow.Action{set(openflow.CTMark(Mark(lease[h.Session], n.Mark)))},
+				}
+				b.flow(TableDiverted, prioTeach, m, 0, set(openflow.IPDst(h.VIP)), mark, set(openflow.IPDst(h.Session)), openflow.Output{Port: n.Port})
+			}
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"bytes"
 	"fmt"
 	"net"
 	"net/netip"
@@ -207,6 +208,45 @@ func TestASYNErasesTheMarkOfAnEarlierConnection(t *testing.T) {
 		if erased := w.committed != nil; erased != (mark != 0) {
 			t.Errorf("mark %#x: erased is %v", mark, erased)
 		}
+	}
+}
+
+func TestWhatADivertedPacketTeaches(t *testing.T) {
+	const ack, teaches = openflow.TCPAck, openflow.TCPAck | openflow.TCPTeaches
+	for _, tt := range []struct {
+		name, src, dst, from, to string
+		in                       uint32
+		flags                    uint16
+		mark                     uint32 // 0: none
+		want                     string
+	}{
+		{"where its connection is", "10.10.1.11:4000", "172.31.0.1:80", dispatcher, server1, 11, teaches, Mark(1, 2), "port 21 " + dispatcher + "→" + server1 + " 10.10.1.11→172.31.0.1"},
+		{"IPv6", "[fd10:1::11]:4000", "[fd31::2]:443", dispatcher, server2, 11, teaches, Mark(4, 3), "port 22 " + dispatcher + "→" + server2 + " fd10:1::11→fd31::2"},
+		{"that its connection is home", "10.10.1.11:4000", "172.31.0.2:443", server2, dispatcher, 22, teaches, Mark(3, 1), "port 11 " + server2 + "→" + dispatcher + " 10.10.1.11→172.31.0.2"},
+		{"nothing without the bit", "10.10.1.11:4000", "172.31.0.1:80", dispatcher, server1, 11, ack, 0, "port 21 " + dispatcher + "→" + server1 + " 10.10.1.11→172.31.0.1"},
+		{"nothing of another port", "10.10.1.11:4000", "172.31.0.1:443", dispatcher, server1, 11, teaches, 0, "port 21 " + dispatcher + "→" + server1 + " 10.10.1.11→172.31.0.1"},
+		{"nothing of an address without a lease", "10.10.1.11:4000", "172.31.0.9:80", dispatcher, server1, 11, teaches, 0, "port 21 " + dispatcher + "→" + server1 + " 10.10.1.11→172.31.0.9"},
+		{"nothing if a client sends it", "10.10.1.11:4000", "172.31.0.1:80", client1, server1, 1, teaches, 0, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			for _, f := range []Features{ovsFlows, ovsConntrack, plain} {
+				w := walker{t: t, flows: flowsOf(t, example(f)).Sorted(), ttl: 64}
+				w.table(TablePorts, segment(tt.in, tt.from, tt.to, tt.src, tt.dst, tt.flags))
+				if diff := cmp.Diff(tt.want, got(w.out)); diff != "" {
+					t.Error(diff)
+				}
+				var want, connection []byte
+				if tt.mark != 0 && f.Conntrack {
+					want = openflow.CTMark(tt.mark).Value
+					connection = netip.MustParseAddrPort(map[string]string{
+						"172.31.0.1:80": "10.10.0.80:80", "[fd31::2]:443": "[fd10:1::80]:443", "172.31.0.2:443": "10.10.1.80:443",
+					}[tt.dst]).Addr().AsSlice()
+				}
+				if !bytes.Equal(w.committed, want) || !bytes.Equal(w.marked, connection) {
+					t.Errorf("the mark of the connection to %x is %x, want that to %x to be %x", w.marked, w.committed, connection, want)
+				}
+			}
+		})
 	}
 }
 

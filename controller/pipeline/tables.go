@@ -52,6 +52,7 @@ const (
 	prioMark         = 100
 	prioAdvertise    = 100
 	prioHome         = 100 // plus the number of source port bits that count
+	prioTeach        = 200
 	prioDeliver      = 100
 	prioDeliverBack  = 110
 	prioOwnAddress   = 1990

@@ -51,6 +51,7 @@ type walker struct {
 	flows     []openflow.Flow
 	mark      []byte // in the tracker
 	committed []byte
+	marked    []byte // the destination of the packet that was committed
 	ttl       int
 	out       []outcome
 	depth     int
@@ -124,6 +125,7 @@ func (w *walker) apply(actions []openflow.Action, p packet) {
 		case openflow.CT:
 			if a.Commit {
 				w.committed = a.Exec[0].(openflow.SetField).Value
+				w.marked = append(p[openflow.FieldIPv4Dst], p[openflow.FieldIPv6Dst]...)
 				w.mark = w.committed
 			}
 			if a.Table != openflow.NoTable {

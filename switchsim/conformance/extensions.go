@@ -115,6 +115,33 @@ var extensionCases = []behaviour{
 			}
 		}
 	}),
+	extension("a packet that a node sends on marks its connection by a bit in it, and leaves as it came", func(e *env) {
+		for i, f := range families {
+			e.steering(f)
+			toSession := []openflow.FieldValue{openflow.IPDst(f.session), openflow.EthDst(macOther)}
+			e.apply(
+				add(openflow.Flow{Priority: 40, Match: tcpMatch(f, append(toSession, openflow.TCPFlags(openflow.TCPTeaches, openflow.TCPTeaches))...), Apply: []openflow.Action{
+					set(openflow.IPDst(f.vip)),
+					openflow.CT{Zone: zone, Commit: true, Table: openflow.NoTable, Exec: []openflow.Action{set(openflow.CTMark(1))}},
+					set(openflow.IPDst(f.session)), out(port3),
+				}}),
+				add(openflow.Flow{Priority: 35, Match: tcpMatch(f, toSession...), Apply: []openflow.Action{out(port3)}}))
+			for n := range 20 {
+				p := f.toVIP(uint16(40000+1000*i+n), openflow.TCPAck)
+				onward := p.to(macNode, macOther)
+				onward.dst = f.session
+				e.send(port2, onward.bytes()).only(e, port3, onward.bytes())
+				if o := e.send(port1, p.bytes()); len(o.packetIns) != 1 || o.packetIns[0].Cookie != 101 {
+					e.Fatalf("%s: a packet without the bit has marked its connection: %+v", f.name, o)
+				}
+				onward.flags |= openflow.TCPTeaches
+				e.send(port2, onward.bytes()).only(e, port3, onward.bytes())
+				want := p
+				want.dst = f.session
+				e.send(port1, p.bytes()).only(e, port2, want.bytes())
+			}
+		}
+	}),
 	extension("a mark of 0 takes the connection back", func(e *env) {
 		f := families[0]
 		e.steering(f)

@@ -98,7 +98,21 @@ func (s segment) bytes() []byte {
 	if err != nil {
 		panic(err)
 	}
-	return buf.Bytes()
+	b := buf.Bytes()
+	if s.flags&openflow.TCPTeaches != 0 {
+		teach(b[len(b)-len(s.payload)-20:])
+	}
+	return b
+}
+
+// teach sets the bit that a guard sets, and has the checksum follow (RFC 1624).
+func teach(tcp []byte) {
+	sum := uint32(^binary.BigEndian.Uint16(tcp[16:])) + uint32(^binary.BigEndian.Uint16(tcp[12:]))
+	tcp[12] |= openflow.TCPTeaches >> 8
+	for sum += uint32(binary.BigEndian.Uint16(tcp[12:])); sum > 0xffff; {
+		sum = sum>>16 + sum&0xffff
+	}
+	binary.BigEndian.PutUint16(tcp[16:], ^uint16(sum))
 }
 
 // to returns the segment with other Ethernet addresses.
