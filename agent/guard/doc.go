@@ -70,6 +70,16 @@
 // connection is then refused. (The kernel can check cookies for an eBPF program,
 // but only for one under the GPL.)
 //
+// # What teaches the switch
+//
+// A switch between the nodes sees what guards send on, and could take the short way
+// for the next packet. [Guard.Settle] says that a diversion may be learnt from: from
+// the third packet on, the first of TCP's reserved bits is set in what is sent
+// on. It is for switches only, and means nothing to the node that gets the packet. A
+// packet that ends the connection (FIN, RST), or comes after one that did, has it only
+// if an earlier one had: who learns of a connection sees its end. Whatever else is
+// sent on has the bit erased.
+//
 // Everything that is not TCP to a session address, and frames that the
 // interface does not own (another's MAC, broadcast, VLAN-tagged), pass
 // untouched, and "delivered" means passed on to the programs of others and the
