@@ -31,6 +31,7 @@ func main() {
 	rounds := flag.Int("rounds", 5, "measurements of each kind, in turn")
 	live := flag.Int("sessions", 50_000, "live sessions for the second table; 0 leaves it out")
 	preload := flag.String("preload", "preload/libshunt.so", "the library for the paper's experiment; empty leaves that out")
+	congestion := flag.String("congestion", "", "the congestion control of all hosts, such as cubic; empty: the machine's")
 	sleep := flag.Bool("sleep", false, "let idle processors halt")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
@@ -43,17 +44,17 @@ func main() {
 		}
 		defer f.Close()
 	}
-	if err := run(ctx, *binary, *preload, *steering, *rounds, *live); err != nil {
+	if err := run(ctx, *binary, *preload, *steering, *congestion, *rounds, *live); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, binary, preload, steering string, rounds, live int) (err error) {
+func run(ctx context.Context, binary, preload, steering, congestion string, rounds, live int) (err error) {
 	if binary, err = filepath.Abs(binary); err != nil {
 		return err
 	}
-	err = inLab(ctx, lab.Options{Name: "bench", Switch: lab.SwitchOVS, Steering: steering, Binary: binary}, func(b *bench) error {
+	err = inLab(ctx, congestion, lab.Options{Name: "bench", Switch: lab.SwitchOVS, Steering: steering, Binary: binary}, func(b *bench) error {
 		b.rounds = rounds
 		if err := b.addedTime(ctx); err != nil || live == 0 {
 			return err
@@ -66,11 +67,11 @@ func run(ctx context.Context, binary, preload, steering string, rounds, live int
 	if preload, err = filepath.Abs(preload); err != nil {
 		return err
 	}
-	return paper(ctx, binary, preload, steering, rounds)
+	return paper(ctx, binary, preload, steering, congestion, rounds)
 }
 
 // inLab measures in a lab of its own, which is gone afterwards.
-func inLab(ctx context.Context, o lab.Options, measure func(*bench) error) (err error) {
+func inLab(ctx context.Context, congestion string, o lab.Options, measure func(*bench) error) (err error) {
 	l, err := lab.Up(ctx, o)
 	if err != nil {
 		return err
@@ -81,6 +82,9 @@ func inLab(ctx context.Context, o lab.Options, measure func(*bench) error) (err 
 		}
 	}()
 	b := &bench{lab: l}
+	if err := b.control(ctx, congestion); err != nil {
+		return err
+	}
 	stop, err := b.startProxy(ctx)
 	if err != nil {
 		return err
@@ -92,6 +96,24 @@ func inLab(ctx context.Context, o lab.Options, measure func(*bench) error) (err 
 type bench struct {
 	lab    *lab.Lab
 	rounds int
+}
+
+// control sets the congestion control of connections that begin from now on.
+func (b *bench) control(ctx context.Context, algorithm string) error {
+	if algorithm == "" {
+		return nil
+	}
+	for _, h := range b.lab.Info().Hosts {
+		cmd := exec.CommandContext(ctx, "sysctl", "-qw", "net.ipv4.tcp_congestion_control="+algorithm)
+		cmd.Stderr = os.Stderr
+		if err := b.lab.StartCommand(h.Name, cmd); err != nil {
+			return err
+		}
+		if err := cmd.Wait(); err != nil {
+			return fmt.Errorf("set the congestion control of %s to %s: %w", h.Name, algorithm, err)
+		}
+	}
+	return nil
 }
 
 func (b *bench) vip(path string) string {
@@ -151,9 +173,9 @@ func (b *bench) addedTime(ctx context.Context) error {
 	fmt.Println("Time from connect to the last octet, a new connection per request, milliseconds")
 	fmt.Printf("%10s %12s %9s %9s %9s %12s %8s\n", "size", "way", "requests", "p50", "p99", "added p50", "ratio")
 	// Short turns: what changes the machine's speed meanwhile shall hit all ways.
-	for _, c := range []struct{ size, n int }{{100, 100}, {16 << 20, 5}} {
+	for _, c := range []struct{ size, turns, n int }{{100, 5, 100}, {1 << 20, 10, 10}, {16 << 20, 20, 5}} {
 		took := make([][]time.Duration, len(ways))
-		for range 5 * b.rounds {
+		for range c.turns * b.rounds {
 			for i, w := range ways {
 				d, err := b.probe(ctx, w.url(fmt.Sprintf("/bytes/%d", c.size)), c.size, c.n)
 				if err != nil {

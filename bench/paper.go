@@ -21,13 +21,13 @@ import (
 // addresses on a server cost next to nothing.
 
 // paper measures in a lab of its own.
-func paper(ctx context.Context, binary, preload, steering string, rounds int) error {
+func paper(ctx context.Context, binary, preload, steering, congestion string, rounds int) error {
 	for _, program := range []string{"wget", "mini_httpd"} {
 		if _, err := exec.LookPath(program); err != nil {
 			return fmt.Errorf("the paper's programs are wget and mini_httpd; apt-get install wget mini-httpd: %w", err)
 		}
 	}
-	return inLab(ctx, lab.Options{
+	return inLab(ctx, congestion, lab.Options{
 		Name: "bench", Switch: lab.SwitchOVS, Steering: steering, Binary: binary, App: "mini_httpd", Preload: preload,
 	}, func(b *bench) error {
 		b.rounds = rounds
