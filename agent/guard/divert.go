@@ -103,8 +103,9 @@ func (g *Guard) Undivert(client, session netip.AddrPort) error {
 
 // Settle says that the node that a connection is diverted to has it, and that it
 // will not come back by itself. From now on its packets may teach the switch the
-// way: all but the first few carry a mark for it, for as long as they come here. It concerns the diversion of this owner only, as
-// with Release, and is nil if there is none.
+// way: all but the first few carry a mark for it, for as long as they come here. It
+// concerns the diversion of this owner only, as with Release, and is nil if there
+// is none.
 //
 // It is atomic against Divert of this process.
 func (g *Guard) Settle(client, session netip.AddrPort, owner uint64) error {
