@@ -229,6 +229,14 @@ func TestAProxiedServerIsEjectedForItsAnswers(t *testing.T) {
 		for range 20 {
 			if got := b.ask(request); got == "503 out of order" {
 				failed++
+				// An answer counts once its client has it.
+				if counts && failed == want {
+					await(t, "the ejection", func() bool {
+						var r shuntv1.Report
+						b.o.Policy.Report(&r)
+						return len(r.Ejections) > 0
+					})
+				}
 			} else if got != "200 server2 /a" {
 				t.Error(got)
 			}
