@@ -40,6 +40,7 @@ type network struct {
 	records  []*shuntv1.Handoff
 	lost     []string // sessions
 	settled  []string // "client of owner"
+	used     bool     // a client has spoken since it was diverted
 }
 
 func (n *network) Divert(client, _ netip.AddrPort, _ net.HardwareAddr, _ uint64) error {
@@ -65,6 +66,12 @@ func (n *network) Settle(client, session netip.AddrPort, owner uint64) error {
 
 func (n *network) Release(client, session netip.AddrPort, _ uint64) error {
 	return n.Undivert(client, session)
+}
+
+func (n *network) Unused(client, _ netip.AddrPort, _ uint64) (bool, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.diverted[client] == 1 && !n.used, nil
 }
 
 func (n *network) Connected() bool { return n.connected.Load() }

@@ -26,6 +26,8 @@ type Guard interface {
 	Undivert(client, session netip.AddrPort) error
 	Settle(client, session netip.AddrPort, owner uint64) error  // the diversion, if it is the owner's, will stay
 	Release(client, session netip.AddrPort, owner uint64) error // Undivert, if it is the owner's
+	// Unused tells whether the diversion is the owner's, and no packet has taken it.
+	Unused(client, session netip.AddrPort, owner uint64) (bool, error)
 }
 
 // Controller is the part of the controller's client that a dispatcher uses.
@@ -358,7 +360,8 @@ func (d *Dispatcher) asks(node string, end func()) (done func()) {
 	}
 }
 
-// NodeLost says that a node is dead: it is asked no more what became of hand-offs.
+// NodeLost says that a node is dead: it is asked no more what became of hand-offs,
+// and what nobody can have had an answer to goes to another.
 func (d *Dispatcher) NodeLost(node string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"net/http"
 	"runtime"
 	"time"
 
@@ -234,14 +235,19 @@ func (s *session) answered(a peer.Answer) migration.Event {
 	}
 }
 
+// errNodeDead ends the questions to a node.
+var errNodeDead = errors.New("the node is dead")
+
 // ask settles with the target what became of the hand-off. It gives up if the
 // target's node is dead.
 func (s *session) ask() (migration.Event, bool) {
 	defer s.link.Forget(s.id)
-	ctx, cancel := context.WithDeadline(context.Background(), s.deadline.Add(askFor))
-	defer cancel()
-	defer s.d.asks(s.target.Node, cancel)()
-	defer context.AfterFunc(s.d.ctx, func() { time.AfterFunc(time.Until(s.deadline.Add(askAtEnd)), cancel) })()
+	ctx, stop := context.WithDeadline(context.Background(), s.deadline.Add(askFor))
+	defer stop()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer s.d.asks(s.target.Node, func() { cancel(errNodeDead) })()
+	defer context.AfterFunc(s.d.ctx, func() { time.AfterFunc(time.Until(s.deadline.Add(askAtEnd)), stop) })()
 	tick := time.NewTicker(askEvery)
 	defer tick.Stop()
 	for {
@@ -256,10 +262,43 @@ func (s *session) ask() (migration.Event, bool) {
 		}
 		select {
 		case <-ctx.Done():
+			if context.Cause(ctx) == errNodeDead && s.unanswered() {
+				s.reason = s.target.Node + " died before it answered"
+				return migration.Refused, true
+			}
 			return migration.Unreachable, true
 		case <-tick.C:
 		}
 	}
+}
+
+// unanswered tells whether a session whose target's node is dead can go on here
+// as if it had never left: the client has had nothing from there, and the
+// request may be answered by another although that one may have begun to (RFC 9110,
+// 9.2.2). A client acknowledges what it gets, and, as the session is neither
+// settled nor steered, by way of this node.
+func (s *session) unanswered() bool {
+	h := &s.head
+	if s.onward != nil || s.steered || !idempotent(h.Method) || h.ContentLength > 0 || h.Chunked {
+		return false
+	}
+	if len(s.state.Received) != h.Length || len(s.state.Unacked)+len(s.state.Unsent) > 0 {
+		return false // another request follows, or an answer precedes
+	}
+	unused, err := s.d.o.Guard.Unused(s.client, s.local, Owner(s.origin()))
+	if err != nil {
+		s.d.o.Log.Error("cannot tell whether a client has been answered", "id", s.id, "err", err)
+	}
+	return unused
+}
+
+// idempotent tells whether a request may be carried out twice (RFC 9110, 9.2.2).
+func idempotent(method string) bool {
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, http.MethodPut, http.MethodDelete:
+		return true
+	}
+	return false
 }
 
 // thaw lets the connection go on here. The window probe has the client say what

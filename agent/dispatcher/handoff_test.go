@@ -161,6 +161,7 @@ func besideOneThatIsAway(t *testing.T) (*bed, *target) {
 	testnet.NeedRoot(t)
 	b := newBed(t, Service{Servers: []Server{movable(application(t, "server1"))}}, nil)
 	b.service.ImportTimeout = 50 * time.Millisecond
+	b.service.SteerAfter = time.Second
 	b.set(b.service)
 	one := &target{node: "server1", answer: silent}
 	one.away.Store(true)
@@ -179,8 +180,71 @@ func TestAnAgentThatIsAwayForSecondsIsWaitedFor(t *testing.T) {
 	}
 }
 
+// die has a node die that is asked what became of a hand-off, and returns the record of
+// that.
+func (b *bed) die(node string) *shuntv1.Handoff {
+	b.t.Helper()
+	await(b.t, "the question", func() bool {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		return len(b.asking) == 1
+	})
+	b.NodeLost(node)
+	await(b.t, "the end of the hand-off", func() bool {
+		b.network.mu.Lock()
+		defer b.network.mu.Unlock()
+		return len(b.network.records) == 1
+	})
+	b.network.mu.Lock()
+	defer b.network.mu.Unlock()
+	return b.network.records[0]
+}
+
+func TestARequestThatADeadNodeCannotHaveAnsweredGoesToAnother(t *testing.T) {
+	for _, c := range []struct {
+		name, text string
+		used       bool // the client has spoken since
+		steered    bool
+		lost       bool
+	}{
+		{name: "it can be repeated", text: request},
+		{name: "it can be repeated, with an empty body", text: "PUT /a HTTP/1.1\r\nHost: web\r\nContent-Length: 0\r\n\r\n"},
+		{name: "it cannot", text: "POST /a HTTP/1.1\r\nHost: web\r\nContent-Length: 0\r\n\r\n", lost: true},
+		{name: "it has a body", text: "PUT /a HTTP/1.1\r\nHost: web\r\nContent-Length: 1\r\n\r\nx", lost: true},
+		{name: "another follows it", text: request + "POST /a HTTP/1.1\r\nHost: web\r\nContent-Length: 0\r\n\r\n", lost: true},
+		{name: "its client has spoken since", text: request, used: true, lost: true},
+		{name: "its client may have spoken since", text: request, steered: true, lost: true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b, _ := besideOneThatIsAway(t)
+			b.network.used = c.used
+			if c.steered {
+				b.service.SteerAfter = 0
+				b.set(b.service)
+			}
+			client := b.dial()
+			client.say(c.text)
+			r := b.die("server1")
+			if c.lost {
+				if r.Outcome != shuntv1.Outcome_OUTCOME_FAILED {
+					t.Errorf("the hand-off: %v", r)
+				}
+				return
+			}
+			if r.Outcome != shuntv1.Outcome_OUTCOME_ROLLED_BACK || r.Reason != "server1 died before it answered" {
+				t.Fatalf("the hand-off: %v", r)
+			}
+			// server1's application is not as dead as its node.
+			if status, got := client.response(); status != 200 || got != "server1 /a" {
+				t.Errorf("%d %q", status, got)
+			}
+		})
+	}
+}
+
 func TestAHandoffToADeadNodeIsGivenUpAtOnceAndItsClientToldOnceItIsKnownToBeLost(t *testing.T) {
 	b, one := besideOneThatIsAway(t)
+	b.network.used = true
 	c := b.dial()
 	c.say(request)
 	asks := func() int {
@@ -234,19 +298,10 @@ func TestADiversionIsSettledWhenTheSessionIsThere(t *testing.T) {
 
 func TestADiversionIsSettledWhenTheSessionTurnsOutToBeThere(t *testing.T) {
 	b, one := besideOneThatIsAway(t)
+	b.network.used = true
 	c := b.dial()
 	c.say(request)
-	await(t, "the question", func() bool {
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		return len(b.asking) == 1
-	})
-	b.NodeLost("server1")
-	await(t, "the end of the hand-off", func() bool {
-		b.network.mu.Lock()
-		defer b.network.mu.Unlock()
-		return len(b.network.records) == 1
-	})
+	b.die("server1")
 	one.has.Store(true)
 	one.away.Store(false)
 	await(t, "the diversion is settled", b.settledOnce(c.LocalAddr()))

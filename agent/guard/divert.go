@@ -52,6 +52,7 @@ func newNextHop(mac net.HardwareAddr, owner uint64) (h nextHop, err error) {
 func (h *nextHop) mac() net.HardwareAddr { return h[:6] }
 func (h *nextHop) owner() uint64         { return binary.NativeEndian.Uint64(h[8:]) }
 func (h *nextHop) settle()               { h[6] = 1 }
+func (h *nextHop) used() bool            { return h[7] != 0 }
 
 // ownedBy tells whether the diversion is that of an owner. 0 fits any.
 func (h *nextHop) ownedBy(owner uint64) bool {
@@ -125,6 +126,22 @@ func (g *Guard) Settle(client, session netip.AddrPort, owner uint64) error {
 		return fmt.Errorf("settle the diversion of %s to %s in the guard on %s: %w", client, session, g.name, err)
 	}
 	return nil
+}
+
+// Unused tells whether the connection's diversion is this owner's and no packet has
+// taken it yet: whoever it leads to, the client has not said a word since. It is
+// false, too, if there is no diversion.
+func (g *Guard) Unused(client, session netip.AddrPort, owner uint64) (bool, error) {
+	key, err := newFlowKey(client, session)
+	if err != nil {
+		return false, fmt.Errorf("look up the diversion of %s to %s: %w", client, session, err)
+	}
+	var hop nextHop
+	err = g.divert.Lookup(unsafe.Pointer(&key), unsafe.Pointer(&hop))
+	if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		return false, fmt.Errorf("look up the diversion of %s to %s in the guard on %s: %w", client, session, g.name, err)
+	}
+	return err == nil && hop.owner() == owner && !hop.used(), nil
 }
 
 // Release ends the diversion of a connection if it has this owner: one that a

@@ -85,6 +85,41 @@ func TestWhatTeachesTheSwitch(t *testing.T) {
 	}
 }
 
+// Whoever asks may have a client answered elsewhere that has not spoken since.
+func TestADiversionKnowsWhetherItWasUsed(t *testing.T) {
+	const owner = 7
+	for _, f := range families {
+		t.Run(f.name, func(t *testing.T) {
+			x := lone(t)
+			x.open(Options{MaxDivert: 1024})
+			if err := x.g.SetPools([]netip.Prefix{f.pool}); err != nil {
+				t.Fatal(err)
+			}
+			lo, to := &node{mac: make([]byte, 6)}, net.HardwareAddr{2, 0, 0, 0, 0, 7}
+			check := func(what string, owner uint64, want bool) {
+				t.Helper()
+				if got, err := x.g.Unused(stray(f), f.session, owner); err != nil || got != want {
+					t.Errorf("%s: unused: %v, %v", what, got, err)
+				}
+			}
+			check("there is none", owner, false)
+			for _, flags := range []string{"A", "FA", "RA"} {
+				if err := x.g.Divert(stray(f), f.session, to, owner); err != nil {
+					t.Fatal(err)
+				}
+				check("it is new", owner, true)
+				check("it is another's", owner+1, false)
+				x.through(segment{from: x, to: lo, src: stray(f), dst: f.session, flags: flags})
+				check(flags+" has taken it", owner, false)
+			}
+			if err := x.g.Undivert(stray(f), f.session); err != nil {
+				t.Fatal(err)
+			}
+			check("it is over", owner, false)
+		})
+	}
+}
+
 // What is sent home, or to another dispatcher, says nothing of where the
 // connection is.
 func TestOnlyDiversionsTeach(t *testing.T) {
