@@ -18,8 +18,9 @@ import (
 
 const (
 	pingEvery = time.Second
-	overdue   = 2 * time.Second // since the last answer to a ping: others are better
-	pongWait  = 3 * time.Second // a silent stream is given up
+	overdue   = 2 * time.Second        // since the last answer to a ping: others are better
+	dumb      = 500 * time.Millisecond // the same of one that owes the answer to a hand-off
+	pongWait  = 3 * time.Second        // a silent stream is given up
 )
 
 // ErrNotReady says that the link has no usable stream: nothing was sent.
@@ -43,6 +44,7 @@ type Link struct {
 	clock   offset
 	rtt     time.Duration // of the last ping
 	heard   time.Duration // when its answer came, by our clock
+	silent  time.Duration // since when nothing came, or nothing was pending; by our clock
 	pending map[string]chan Answer
 }
 
@@ -119,6 +121,7 @@ func (l *Link) session(ctx context.Context) error {
 				l.log.Debug("the link to the node's agent is up")
 			}
 			l.heard = l.now()
+			l.silent = l.heard
 			l.clock.add(time.Duration(m.Pong.ClockNano), l.heard)
 			l.rtt = l.heard - time.Duration(m.Pong.SentNano)
 			l.stream = stream
@@ -176,6 +179,7 @@ func (l *Link) deliver(r *shuntv1.ImportResult) {
 	l.mu.Lock()
 	c := l.pending[r.Id]
 	delete(l.pending, r.Id)
+	l.silent = l.now()
 	l.mu.Unlock()
 	if c != nil {
 		c <- Answer{Result: r}
@@ -189,12 +193,14 @@ func (l *Link) Ready() bool {
 	return l.stream != nil && l.clock.known()
 }
 
-// Fresh tells whether the node has answered the latest ping, or may still. One
-// that has not may be dead, or only busy: a link is given up later than this.
+// Fresh tells whether the node has answered the latest ping, or may still, and is
+// not silent about hand-offs, which take it a millisecond. One that has not may be
+// dead, or only busy: a link is given up later than this.
 func (l *Link) Fresh() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.stream != nil && l.now()-l.heard < overdue
+	now := l.now()
+	return l.stream != nil && now-l.heard < overdue && (len(l.pending) == 0 || now-l.silent < dumb)
 }
 
 // Import sends a hand-off that the target must activate within timeout, or
@@ -210,7 +216,11 @@ func (l *Link) Import(m *shuntv1.Import, timeout time.Duration) (<-chan Answer, 
 	if l.stream == nil || !l.clock.known() {
 		return nil, ErrNotReady
 	}
-	m.DeadlineNano = int64(l.clock.deadline(l.now() + timeout))
+	now := l.now()
+	m.DeadlineNano = int64(l.clock.deadline(now + timeout))
+	if len(l.pending) == 0 {
+		l.silent = now
+	}
 	l.pending[m.Id] = c
 	if err := l.stream.Send(&shuntv1.TransferRequest{Message: &shuntv1.TransferRequest_Import{Import: m}}); err != nil {
 		delete(l.pending, m.Id)

@@ -129,6 +129,23 @@ func TestANodeThatOwesAnAnswerIsNotFresh(t *testing.T) {
 	await(t, "the node answers again", l.Fresh)
 }
 
+func TestANodeThatIsSilentAboutAHandoffIsNotFresh(t *testing.T) {
+	s := &target{}
+	l := start(t, s).Link("server1")
+	await(t, "the node answers", l.Fresh)
+	answers, err := l.Import(&shuntv1.Import{Id: "h"}, time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	await(t, "the node is silent between two pings", func() bool { return !l.Fresh() })
+	<-s.imports
+	s.answers <- &shuntv1.TransferResponse{Message: &shuntv1.TransferResponse_Result{Result: &shuntv1.ImportResult{Id: "h"}}}
+	<-answers
+	if !l.Fresh() {
+		t.Error("not fresh although it has answered")
+	}
+}
+
 func TestABrokenStreamEndsEveryWait(t *testing.T) {
 	s := &target{}
 	p := start(t, s)
