@@ -30,6 +30,7 @@ func main() {
 	steering := flag.String("steering", "conntrack", "flows or conntrack")
 	rounds := flag.Int("rounds", 5, "measurements of each kind, in turn")
 	live := flag.Int("sessions", 50_000, "live sessions for the second table; 0 leaves it out")
+	load := flag.Bool("load", true, "measure many requests at once, too")
 	preload := flag.String("preload", "preload/libshunt.so", "the library for the paper's experiment; empty leaves that out")
 	congestion := flag.String("congestion", "", "the congestion control of all hosts, such as cubic; empty: the machine's")
 	sleep := flag.Bool("sleep", false, "let idle processors halt")
@@ -44,20 +45,28 @@ func main() {
 		}
 		defer f.Close()
 	}
-	if err := run(ctx, *binary, *preload, *steering, *congestion, *rounds, *live); err != nil {
+	if err := run(ctx, *binary, *preload, *steering, *congestion, *rounds, *live, *load); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, binary, preload, steering, congestion string, rounds, live int) (err error) {
+func run(ctx context.Context, binary, preload, steering, congestion string, rounds, live int, load bool) (err error) {
 	if binary, err = filepath.Abs(binary); err != nil {
 		return err
 	}
 	err = inLab(ctx, congestion, lab.Options{Name: "bench", Switch: lab.SwitchOVS, Steering: steering, Binary: binary}, func(b *bench) error {
 		b.rounds = rounds
-		if err := b.addedTime(ctx); err != nil || live == 0 {
+		if err := b.addedTime(ctx); err != nil {
 			return err
+		}
+		if load {
+			if err := b.load(ctx); err != nil {
+				return err
+			}
+		}
+		if live == 0 {
+			return nil
 		}
 		return b.liveSessions(ctx, live)
 	})
