@@ -276,7 +276,8 @@ func (s *session) ask() (migration.Event, bool) {
 // as if it had never left: the client has had nothing from there, and the
 // request may be answered by another although that one may have begun to (RFC 9110,
 // 9.2.2). A client acknowledges what it gets, and, as the session is neither
-// settled nor steered, by way of this node.
+// settled nor steered, by way of this node. Had the target had it steered, the
+// controller would have had the diversion released before it said that the node is dead.
 func (s *session) unanswered() bool {
 	h := &s.head
 	if s.onward != nil || s.steered || !idempotent(h.Method) || h.ContentLength > 0 || h.Chunked {
