@@ -21,6 +21,8 @@ type agent struct {
 	seat uint64
 	link *api.Link
 	log  *slog.Logger
+
+	disowned time.Time // when it was told first that it was given up; only Sync has it
 }
 
 // Join seats an agent; see api.Agents.
@@ -161,14 +163,44 @@ func (a *agent) Sync(query uint64, held []api.Held) {
 			}
 		}
 	}
-	a.c.perform(a.c.sessions.Listed(now, asked, a.name, away), nil)
+	node, _ := a.c.nodes.Get(a.name)
+	if !node.GivenUp {
+		a.c.perform(a.c.sessions.Listed(now, asked, a.name, away), nil)
+	}
 	a.c.mu.Unlock()
+	if node.GivenUp {
+		a.outlived(now, asked, query != 0, away)
+	}
 	a.c.nodes.Synced(a.name, a.seat)
 	if query == 0 {
 		a.deliverMail()
 		if len(astray) > 0 {
 			a.c.tasks.Go(func() { a.c.findAstray(a, astray) })
 		}
+	}
+}
+
+// outlived takes the list of a node that was given up. What it holds from before
+// that has to end first; nothing more comes to it.
+func (a *agent) outlived(now, asked time.Time, answers bool, held []registry.Session) {
+	switch {
+	case a.disowned.IsZero():
+		a.log.Warn("a node that was given up is back; it ends what it holds", "sessions", len(held))
+		a.disowned = now
+		a.disown(now)
+	case !answers || asked.Before(a.disowned): // of before
+	case len(held) == 0:
+		a.c.tasks.Go(a.readmit)
+	default:
+		a.log.Warn("a node that was given up still holds sessions; it is told again", "sessions", len(held))
+		a.c.tasks.Go(func() {
+			select {
+			case <-time.After(time.Second):
+				a.disown(time.Now())
+			case <-a.link.Done():
+			case <-a.c.quit:
+			}
+		})
 	}
 }
 

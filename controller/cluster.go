@@ -67,6 +67,8 @@ type cluster struct {
 	kept       []*shuntv1.ServerState // servers' health on the disk
 	services   []config.Service       // whose leases are kept
 
+	fencing sync.Mutex // held while a node is given up or readmitted
+
 	tasks  sync.WaitGroup // searches that agents' lists have begun
 	settle time.Duration  // registry.Timing.Settle
 	reach  func(ctx context.Context, endpoint string) bool
@@ -194,7 +196,7 @@ func (c *cluster) warm(late bool) bool {
 		}
 		c.log.Warn("nodes that were up have not come back; going on without them", "nodes", missing)
 	}
-	c.nodes.GiveUp()
+	c.nodes.StopWaiting()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var all []fabric.Session
@@ -231,7 +233,7 @@ func (c *cluster) refresh() error {
 		c.version++
 		next.config.Version = c.version
 		c.view.Store(next)
-		c.links.each(func(l *api.Link) { l.Configure(next.config) })
+		c.links.each(func(_ string, l *api.Link) { l.Configure(next.config) })
 		if old == nil || !reflect.DeepEqual(old.topology, next.topology) {
 			c.switches.SetTopology(next.topology)
 		}

@@ -86,11 +86,11 @@ func (l *links) collect(node string) map[registry.Key]*shuntv1.AttachResponse {
 }
 
 // each calls f for every connected agent.
-func (l *links) each(f func(*api.Link)) {
+func (l *links) each(f func(node string, link *api.Link)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, link := range l.open {
-		f(link)
+	for node, link := range l.open {
+		f(node, link)
 	}
 }
 

@@ -24,7 +24,7 @@ var (
 	descWarm      = desc("sessions_known", "1 once the nodes that were up before a restart have listed their sessions.")
 	descConfig    = desc("config_version", "Version of the configuration that agents are told.")
 	descProxied   = desc("requests_proxied_total", "Requests that agents proxied, since the controller's start.")
-	descNodeUp    = desc("node_up", "1 while the node's agent is connected.", "node", "role")
+	descNodeUp    = desc("node_up", "1 while the node's agent is connected and the node in use.", "node", "role")
 	descAppReady  = desc("application_ready", "1 while the node's application takes sessions of the service.", "node", "service")
 	descSessions  = desc("sessions", "Sessions on servers: switched, or diverted by their home's guard.", "node", "path")
 	descLeases    = desc("leases", "Session addresses that are leased.", "service", "family")
@@ -85,11 +85,11 @@ func (x collector) Collect(out chan<- prometheus.Metric) {
 func (x collector) nodes(gauge func(*prometheus.Desc, float64, ...string)) {
 	for _, n := range x.c.nodes.List() {
 		for _, r := range n.Roles {
-			gauge(descNodeUp, flag(n.Up), n.Name, strings.ToLower(strings.TrimPrefix(r.String(), "ROLE_")))
+			gauge(descNodeUp, flag(n.InUse()), n.Name, strings.ToLower(strings.TrimPrefix(r.String(), "ROLE_")))
 		}
 		known := make(map[string]bool)
 		for _, app := range n.Applications {
-			known[app.Service] = known[app.Service] || n.Up && app.Ready
+			known[app.Service] = known[app.Service] || n.InUse() && app.Ready
 		}
 		for _, s := range x.c.view.Load().config.Services {
 			if ready, ok := known[s.Name]; ok {

@@ -28,7 +28,7 @@ func (c *cluster) Status(ctx context.Context) (*shuntv1.GetStatusResponse, error
 	}
 	for _, n := range c.nodes.List() {
 		m := n.Proto()
-		m.Up = n.Up // operators are told what is, not what is expected
+		m.Up = n.InUse() // operators are told what is, not what is expected
 		r.Nodes = append(r.Nodes, m)
 	}
 	return r, nil
@@ -48,7 +48,7 @@ func (c *cluster) Nodes() []*shuntv1.NodeInfo {
 	defer c.mu.Unlock()
 	for _, n := range nodes {
 		m := n.Proto()
-		m.Up = n.Up
+		m.Up = n.InUse()
 		out = append(out, &shuntv1.NodeInfo{Node: m, Sessions: uint64(c.sessions.On(n.Name)), Report: n.Report, Expected: n.Expected})
 	}
 	return out

@@ -141,7 +141,7 @@ func (c *cluster) top(now time.Time, service string, sessions map[string]uint64)
 				top.Members = append(top.Members, s)
 			}
 		}
-		top.Up, top.Sessions = n.Up, sessions[n.Name]
+		top.Up, top.Sessions = n.InUse(), sessions[n.Name]
 		for _, a := range n.Applications {
 			top.Ready = top.Ready || a.Ready && (service == "" || a.Service == service)
 		}

@@ -48,6 +48,8 @@ func (r *recorder) SetTopology(t fabric.Topology) {
 	r.topologies = append(r.topologies, t)
 }
 
+func (r *recorder) Follow(context.Context) error { return nil }
+
 func (r *recorder) Steer(s fabric.Session, done func(error)) {
 	r.mu.Lock()
 	r.note("steer %v>%v at %v to %s by %q", s.Client, s.VIP, s.Local, s.Node, s.ID)

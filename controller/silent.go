@@ -9,7 +9,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/shunt-sdn/shunt/controller/api"
-	"github.com/shunt-sdn/shunt/controller/registry"
 	shuntv1 "github.com/shunt-sdn/shunt/proto/shunt/v1"
 )
 
@@ -17,6 +16,9 @@ const (
 	// aliveTimeout is what the switches have to find out whether a node is alive:
 	// several times what they need.
 	aliveTimeout = 10 * time.Second
+	// followTimeout is what the switches have to fence off a node, or to let it in
+	// again. One that needs longer does so later.
+	followTimeout = 2 * time.Second
 	// reachTimeout is what a host has to answer a connection attempt.
 	reachTimeout = time.Second
 )
@@ -59,7 +61,7 @@ func (c *cluster) attend(name string, seat uint64) {
 		case err != nil:
 			say("the node is silent, and the switches cannot tell whether it is alive", "grace", c.cfg.NodeGrace, "err", err)
 		case !alive:
-			c.bury(n)
+			c.giveUp(ctx, name, seat)
 			return
 		case c.reach(ctx, n.Transfer):
 			say("the node is alive, but its agent is gone", "grace", c.cfg.NodeGrace)
@@ -84,17 +86,64 @@ func (c *cluster) isAlive(ctx context.Context, node string) (bool, error) {
 	return c.switches.Alive(ctx, node)
 }
 
-// bury gives up the sessions of a dead node. Their homes tell the clients, and
+// giveUp gives up the sessions of a dead node. Their homes tell the clients, and
 // those of sessions that it had too briefly to be steered: of these the homes
-// alone know, by their diversions.
-func (c *cluster) bury(n registry.Node) {
+// alone know, by their diversions. The homes may give such a session to another
+// node; should this one be alive after all, its answer must not reach the client,
+// too. So it is fenced off first.
+func (c *cluster) giveUp(ctx context.Context, name string, seat uint64) {
+	c.fencing.Lock()
+	defer c.fencing.Unlock()
+	n, ok := c.nodes.GiveUp(name, seat)
+	if !ok {
+		return // it is back
+	}
+	if err := c.follow(ctx); err != nil {
+		c.log.Warn("what a dead node still sends, should it be alive, may reach clients", "node", name, "err", err)
+	}
 	lost := &shuntv1.AttachResponse{Message: &shuntv1.AttachResponse_NodeLost{NodeLost: &shuntv1.NodeLost{Node: n.Name, Mac: n.MAC}}}
 	c.mu.Lock()
 	on := c.sessions.On(n.Name)
 	c.perform(c.sessions.Lost(n.Name), nil)
-	c.links.each(func(l *api.Link) { l.Send(lost) })
+	c.links.each(func(node string, l *api.Link) {
+		if node != name { // it is back meanwhile, and is told when it has listed what it holds
+			l.Send(lost)
+		}
+	})
 	c.mu.Unlock()
 	c.log.Warn("the node is dead: it answers neither here nor to the switches; its sessions are reset", "node", n.Name, "sessions", on)
+}
+
+// follow has the switches follow the nodes as they are now.
+func (c *cluster) follow(ctx context.Context) error {
+	if err := c.refresh(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, followTimeout)
+	defer cancel()
+	return c.switches.Follow(ctx)
+}
+
+// disown tells the agent of a node that was given up: its node's sessions are to
+// end, and what the kernel holds then is to be listed.
+func (a *agent) disown(now time.Time) {
+	n, _ := a.c.nodes.Get(a.name)
+	a.link.Send(&shuntv1.AttachResponse{Message: &shuntv1.AttachResponse_NodeLost{NodeLost: &shuntv1.NodeLost{Node: n.Name, Mac: n.MAC}}})
+	a.link.Send(a.c.queries.ask(a.name, now, nil))
+}
+
+// readmit has a node used again that was given up. By the time that others hear
+// of it the switches let its replies through.
+func (a *agent) readmit() {
+	c := a.c
+	c.fencing.Lock()
+	defer c.fencing.Unlock()
+	c.nodes.Unfence(a.name, a.seat)
+	if err := c.follow(context.Background()); err != nil {
+		a.log.Warn("the node may be used before a switch lets its replies through", "err", err)
+	}
+	c.nodes.Readmit(a.name, a.seat)
+	a.log.Info("the node was given up, and has ended what it held; it is used again")
 }
 
 // reach tells whether somebody answers at an endpoint, host:port, be it with a

@@ -9,19 +9,22 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/shunt-sdn/shunt/controller/fabric"
 	"github.com/shunt-sdn/shunt/controller/leases"
 	"github.com/shunt-sdn/shunt/internal/testnet"
+	shuntv1 "github.com/shunt-sdn/shunt/proto/shunt/v1"
 )
 
 // apart is a controller with a dispatcher on its host, and a server on another.
 type apart struct {
 	*daemon
 	home, server *peer
-	cut          func() // the server's host falls silent
+	there        func() *daemon // a new connection from the server's host
+	cut, mend    func()         // the server's host falls silent, and is back
 }
 
 func startApart(t *testing.T, grace time.Duration, alive func(string) (bool, error), reached bool) *apart {
@@ -84,17 +87,19 @@ func startApart(t *testing.T, grace time.Duration, alive func(string) (bool, err
 		t.Cleanup(func() { conn.Close() })
 		return &daemon{cfg: cfg, sw: sw, conn: conn}
 	}
-	a := &apart{daemon: from(here)}
-	a.home, a.server = a.join(t, "dispatcher1"), from(there).join(t, "server1")
-	a.cut = func() {
+	a := &apart{daemon: from(here), there: func() *daemon { return from(there) }}
+	a.home, a.server = a.join(t, "dispatcher1"), a.there().join(t, "server1")
+	set := func(change func(netlink.Link) error) {
 		link, err := there.Link.LinkByName("eth0")
 		if err == nil {
-			err = there.Link.LinkSetDown(link)
+			err = change(link)
 		}
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
+	a.cut = func() { set(there.Link.LinkSetDown) }
+	a.mend = func() { set(there.Link.LinkSetUp) }
 	local := a.home.lease(t, "dispatcher1", false)
 	a.home.steer("h1", client, local, "server1")
 	a.home.got(t, `h1 ""`, &a.home.answers)
@@ -127,6 +132,63 @@ func TestANodeThatIsDeadIsGivenUpAtOnce(t *testing.T) {
 	a.home.got(t, client+" "+a.home.lease(t, "dispatcher1", false).String(), &a.home.released)
 	if n := a.asked(); n != 1 {
 		t.Errorf("asked %d times", n)
+	}
+}
+
+// server1 says what the cluster and the switches are told of it.
+func (a *apart) server1() (up, fenced bool) {
+	for _, n := range a.home.latest().Nodes {
+		if n.Name == "server1" {
+			up = n.Up
+		}
+	}
+	a.sw.mu.Lock()
+	defer a.sw.mu.Unlock()
+	for _, n := range a.sw.topologies[len(a.sw.topologies)-1].Nodes {
+		if n.Name == "server1" {
+			fenced = n.Fenced
+		}
+	}
+	return up, fenced
+}
+
+func TestANodeThatWasGivenUpEndsWhatItHeldBeforeItIsUsedAgain(t *testing.T) {
+	t.Parallel()
+	a := startApart(t, time.Minute, func(string) (bool, error) { return false, nil }, false)
+	local := a.home.lease(t, "dispatcher1", false)
+	eventually(t, "server1 is up", func() bool { up, fenced := a.server1(); return up && !fenced })
+	a.cut()
+	a.home.got(t, "server1 02:00:00:00:02:65", &a.home.lost)
+	if _, fenced := a.server1(); !fenced {
+		t.Error("it is not fenced when its homes are told that it is dead")
+	}
+	a.mend()
+	held := heldAt(client, local, shuntv1.Path_PATH_UNSPECIFIED, "")
+	back := a.there().join(t, "server1", held)
+	told := func(times int) func() bool {
+		return func() bool {
+			back.mu.Lock()
+			defer back.mu.Unlock()
+			return len(back.lost) == times && back.lost[0] == "server1 02:00:00:00:02:65"
+		}
+	}
+	eventually(t, "it is told", told(1))
+	eventually(t, "it is told again, as it still holds a session", told(2))
+	if up, fenced := a.server1(); up || !fenced {
+		t.Errorf("before it has ended what it held server1 is up: %v, fenced: %v", up, fenced)
+	}
+	back.hold()
+	eventually(t, "it is used again", func() bool { up, fenced := a.server1(); return up && !fenced })
+	calls := a.sw.did()
+	for _, call := range calls[slices.Index(calls, givenUp):] {
+		if strings.HasPrefix(call, "steer") {
+			t.Errorf("%s: what it held is steered to it again", call)
+		}
+	}
+	a.home.mu.Lock()
+	defer a.home.mu.Unlock()
+	if len(a.home.lost) != 1 {
+		t.Errorf("the home was told of %q", a.home.lost)
 	}
 }
 

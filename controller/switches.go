@@ -13,10 +13,11 @@ import (
 )
 
 // switches is what the controller needs of its switches: a fabric.Fabric. Only
-// Run, Alive and Flows block, and done functions may be called at any time.
+// Run, Follow, Alive and Flows block, and done functions may be called at any time.
 type switches interface {
 	Run(ctx context.Context, l net.Listener, conf func() *tls.Config) error
 	SetTopology(fabric.Topology)
+	Follow(context.Context) error
 	Steer(s fabric.Session, done func(error))
 	Unsteer(client, vip netip.AddrPort, id string, done func(error))
 	End(client, vip netip.AddrPort)

@@ -96,7 +96,7 @@ func makeView(c config.Config, nodes []registry.Node, addresses map[leases.Key]n
 	for _, n := range nodes {
 		accepts[n.Name] = n.Accepts()
 		v.config.Nodes = append(v.config.Nodes, n.Proto())
-		v.topology.Nodes = append(v.topology.Nodes, fabric.Node{Name: n.Name, MAC: n.MAC, Addresses: n.Addresses, Up: n.Usable()})
+		v.topology.Nodes = append(v.topology.Nodes, fabric.Node{Name: n.Name, MAC: n.MAC, Addresses: n.Addresses, Up: n.Usable(), Fenced: n.Fenced})
 	}
 	for _, p := range c.Pools {
 		v.config.Pools = append(v.config.Pools, p.String())

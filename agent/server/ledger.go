@@ -33,22 +33,63 @@ type ledger struct {
 
 	mu    sync.Mutex
 	byID  map[string]*verdict
-	order []string // by age
+	order []string      // by age
+	era   chan struct{} // closed when all that came in it was renounced
 }
 
 func newLedger(keep time.Duration, now func() time.Time) *ledger {
-	return &ledger{keep: keep, now: now, byID: make(map[string]*verdict)}
+	return &ledger{keep: keep, now: now, byID: make(map[string]*verdict), era: make(chan struct{})}
 }
 
-// begin enters a hand-off. If it is known already it returns what is known, and
-// false.
-func (l *ledger) begin(id string) (*verdict, bool) {
+// present returns the era, which is over when the channel is closed.
+func (l *ledger) present() <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.era
+}
+
+// renounce ends the era. Hand-offs that are pending are refused; it returns when
+// those that are past the point of no return are settled.
+func (l *ledger) renounce() {
+	var activated []*verdict
+	l.mu.Lock()
+	close(l.era)
+	l.era = make(chan struct{})
+	for id, v := range l.byID {
+		switch v.fate {
+		case pending:
+			l.refuse(v, id, "this node was given up")
+		case activating:
+			activated = append(activated, v)
+		}
+	}
+	l.mu.Unlock()
+	for _, v := range activated {
+		<-v.done
+	}
+}
+
+// refuse settles a pending hand-off. l.mu is held.
+func (l *ledger) refuse(v *verdict, id, reason string) {
+	v.fate = refused
+	v.result = &shuntv1.ImportResult{Id: id, Outcome: shuntv1.ImportOutcome_IMPORT_OUTCOME_REFUSED, Reason: reason}
+	close(v.done)
+}
+
+// begin enters a hand-off that came in an era. If it is known already, or the era
+// is over, it returns what is known, and false.
+func (l *ledger) begin(id string, era <-chan struct{}) (*verdict, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if v := l.byID[id]; v != nil {
 		return v, false
 	}
-	return l.enter(id), true
+	v := l.enter(id)
+	if era != l.era {
+		l.refuse(v, id, "this node was given up")
+		return v, false
+	}
+	return v, true
 }
 
 func (l *ledger) enter(id string) *verdict {
@@ -119,9 +160,7 @@ func (l *ledger) resolve(id string, held func() (bool, error)) (shuntv1.Resoluti
 	}
 	switch v.fate {
 	case pending:
-		v.fate = refused
-		v.result = &shuntv1.ImportResult{Id: id, Outcome: shuntv1.ImportOutcome_IMPORT_OUTCOME_REFUSED, Reason: "the source gave up"}
-		close(v.done)
+		l.refuse(v, id, "the source gave up")
 		return shuntv1.Resolution_RESOLUTION_ABSENT, nil, nil
 	case activating:
 		return shuntv1.Resolution_RESOLUTION_UNSPECIFIED, v.done, nil

@@ -26,7 +26,7 @@ func TestADeclaredAbsenceStands(t *testing.T) {
 			l := newLedger(time.Minute, time.Now)
 			var v *verdict
 			if ask {
-				v, _ = l.begin("h")
+				v, _ = l.begin("h", l.present())
 			}
 			r, wait, err := l.resolve("h", notHeld)
 			if r != shuntv1.Resolution_RESOLUTION_ABSENT || wait != nil || err != nil {
@@ -34,7 +34,7 @@ func TestADeclaredAbsenceStands(t *testing.T) {
 			}
 			if !ask {
 				var first bool
-				if v, first = l.begin("h"); first {
+				if v, first = l.begin("h", l.present()); first {
 					t.Fatal("an import that was declared absent began")
 				}
 			}
@@ -51,7 +51,7 @@ func TestADeclaredAbsenceStands(t *testing.T) {
 
 func TestAnImportedHandOffIsFoundByAsking(t *testing.T) {
 	l := newLedger(time.Minute, time.Now)
-	v, first := l.begin("h")
+	v, first := l.begin("h", l.present())
 	if !first || !l.activate(v, never) {
 		t.Fatal("a new hand-off did not begin")
 	}
@@ -64,14 +64,14 @@ func TestAnImportedHandOffIsFoundByAsking(t *testing.T) {
 	if r, _, _ := l.resolve("h", notHeld); r != shuntv1.Resolution_RESOLUTION_IMPORTED {
 		t.Fatalf("resolved as %v", r)
 	}
-	if again, first := l.begin("h"); first || again.result.Outcome != yes {
+	if again, first := l.begin("h", l.present()); first || again.result.Outcome != yes {
 		t.Fatal("a repeated import began again")
 	}
 }
 
 func TestAfterTheDeadlineNothingIsActivated(t *testing.T) {
 	l := newLedger(time.Minute, time.Now)
-	v, _ := l.begin("h")
+	v, _ := l.begin("h", l.present())
 	if l.activate(v, func() bool { return true }) {
 		t.Fatal("activated")
 	}
@@ -90,15 +90,54 @@ func TestTheKernelSettlesWhatAnEarlierProcessDid(t *testing.T) {
 func TestOldVerdictsAreForgottenOnceSettled(t *testing.T) {
 	now := time.Unix(0, 0)
 	l := newLedger(time.Minute, func() time.Time { return now })
-	v, _ := l.begin("old")
+	v, _ := l.begin("old", l.present())
 	now = now.Add(2 * time.Minute)
-	l.begin("new")
+	l.begin("new", l.present())
 	if l.byID["old"] == nil {
 		t.Fatal("a hand-off at work was forgotten")
 	}
 	l.settle(v, done(no))
-	l.begin("newer")
+	l.begin("newer", l.present())
 	if l.byID["old"] != nil {
 		t.Fatal("a settled one is kept for ever")
+	}
+}
+
+func TestWhatCameBeforeItWasRenouncedIsRefused(t *testing.T) {
+	l := newLedger(time.Minute, time.Now)
+	before := l.present()
+	waits, _ := l.begin("waits", before)
+	active, _ := l.begin("active", before)
+	if !l.activate(active, never) {
+		t.Fatal("not activated")
+	}
+	over := make(chan struct{})
+	go func() {
+		l.renounce()
+		close(over)
+	}()
+	<-waits.done
+	if l.activate(waits, never) || waits.result.Outcome != no {
+		t.Error("what had not been activated was not refused")
+	}
+	select {
+	case <-before:
+	case <-time.After(5 * time.Second):
+		t.Fatal("streams of before are not ended")
+	}
+	if late, first := l.begin("late", before); first || late.result.Outcome != no {
+		t.Error("what comes by a stream of before begins")
+	}
+	select {
+	case <-over:
+		t.Error("one that had been activated is not waited for")
+	default:
+	}
+	if got := l.settle(active, done(yes)); got.Outcome != yes {
+		t.Errorf("one that had been activated is settled as %v", got.Outcome)
+	}
+	<-over
+	if v, first := l.begin("new", l.present()); !first || !l.activate(v, never) {
+		t.Error("what comes by a stream of after does not begin")
 	}
 }

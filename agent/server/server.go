@@ -89,16 +89,28 @@ func (s *Server) clock() time.Duration { return time.Since(s.epoch) }
 
 // Transfer serves one source.
 func (s *Server) Transfer(stream grpc.BidiStreamingServer[shuntv1.TransferRequest, shuntv1.TransferResponse]) error {
-	x := &source{s: s, stream: stream, slots: make(chan struct{}, maxImports), ended: make(chan error, 1)}
-	defer x.imports.Close()
+	x := &source{s: s, stream: stream, era: s.ledger.present(), slots: make(chan struct{}, maxImports), ended: make(chan error, 1)}
 	x.imports.Go(x.receive)
-	return <-x.ended
+	select {
+	case err := <-x.ended:
+		x.imports.Close()
+		return err
+	case <-x.era:
+		go x.imports.Close() // receiving ends when the stream does, which is after this
+		return status.Error(codes.Aborted, "transfer: this node was given up; begin anew")
+	}
 }
+
+// Renounce refuses what is on its way here: hand-offs that have not been activated,
+// and whatever else comes by streams that are open now, which end. When it returns,
+// sessions that are here come from before, or by streams that were opened since.
+func (s *Server) Renounce() { s.ledger.renounce() }
 
 // source is the stream of one.
 type source struct {
 	s       *Server
 	stream  grpc.BidiStreamingServer[shuntv1.TransferRequest, shuntv1.TransferResponse]
+	era     <-chan struct{}
 	sending sync.Mutex
 	imports workers.Pool
 	slots   chan struct{} // one for each import that goes on
@@ -122,7 +134,7 @@ func (x *source) receive() {
 				select {
 				case x.slots <- struct{}{}:
 					x.imports.Go(x.receive)
-					r := x.s.importOnce(m.Import)
+					r := x.s.importOnce(m.Import, x.era)
 					<-x.slots
 					x.send(&shuntv1.TransferResponse{Message: &shuntv1.TransferResponse_Result{Result: r}})
 					return
@@ -170,8 +182,8 @@ func (s *Server) Resolve(ctx context.Context, r *shuntv1.ResolveRequest) (*shunt
 }
 
 // importOnce imports a session, or repeats what it said of the hand-off before.
-func (s *Server) importOnce(m *shuntv1.Import) *shuntv1.ImportResult {
-	v, first := s.ledger.begin(m.Id)
+func (s *Server) importOnce(m *shuntv1.Import, era <-chan struct{}) *shuntv1.ImportResult {
+	v, first := s.ledger.begin(m.Id, era)
 	if !first {
 		<-v.done
 		return v.result

@@ -236,7 +236,12 @@ func (c *channel) install(ctx context.Context, want pipeline.Set, marked *target
 		c.note(func(d *device) { d.err = nil })
 	}
 	c.dirty, c.backoff, c.installed = false, 0, want
-	c.note(func(d *device) { d.flows = len(want) })
+	c.note(func(d *device) {
+		d.flows = len(want)
+		if d.conn == c.conn { // not a newer one
+			d.carry(marked.revision)
+		}
+	})
 	c.publish(marked)
 	c.releaseHeld()
 	return nil

@@ -85,6 +85,7 @@ type Node struct {
 	MAC       net.HardwareAddr // of its data interface; nil: as resolved
 	Addresses []netip.Addr     // of its data interface
 	Up        bool
+	Fenced    bool // its replies are to be dropped: see pipeline.Fence
 }
 
 // Session is a connection that a node holds.

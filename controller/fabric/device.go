@@ -36,7 +36,9 @@ type device struct {
 	neighbours *neighbours // guarded by serving
 
 	mu       sync.Mutex      // guards all below
-	topology *Topology       // nil: not set yet
+	topology *revised        // nil: not set yet
+	carried  uint64          // the revision that the switch of conn carries out; 0: none yet
+	news     chan struct{}   // closed, and made anew, when carried or conn changes
 	far      map[string]bool // its nodes that are on no link of the switch
 	conn     *openflow.Conn
 	// inquiries wait for the channel of conn, and are answered when it ends.
@@ -49,8 +51,15 @@ type device struct {
 
 // targets are immutable.
 type targets struct {
-	nodes  map[string]pipeline.Node
-	leases map[netip.Addr]uint16
+	nodes    map[string]pipeline.Node
+	leases   map[netip.Addr]uint16
+	revision uint64
+}
+
+// revised is a topology with its number, from 1.
+type revised struct {
+	Topology
+	revision uint64
 }
 
 var errReplaced = errors.New("the switch connected anew")
@@ -63,6 +72,7 @@ func newDevice(f *Fabric, s Switch) *device {
 		changed:    make(chan struct{}, 1),
 		replaced:   make(chan struct{}, 1),
 		inquired:   make(chan struct{}, 1),
+		news:       make(chan struct{}),
 		neighbours: newNeighbours(),
 	}
 	d.targets.Store(&targets{})
@@ -86,6 +96,7 @@ func (d *device) serve(ctx context.Context, conn *openflow.Conn) {
 		d.end(errReplaced)
 	}
 	d.conn, d.end = conn, cancel
+	d.carry(0)
 	d.mu.Unlock()
 
 	d.serving.Lock()
@@ -108,6 +119,7 @@ func (d *device) serve(ctx context.Context, conn *openflow.Conn) {
 	d.mu.Lock()
 	if d.conn == conn {
 		d.conn, d.end, d.err = nil, nil, err
+		d.carry(0)
 	}
 	d.mu.Unlock()
 	ch.abandonInquiries()
@@ -133,11 +145,44 @@ func (d *device) setTopology(t Topology) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.topology, d.far = &t, far
+	var revision uint64 = 1
+	if d.topology != nil {
+		revision += d.topology.revision
+	}
+	d.topology, d.far = &revised{t, revision}, far
 	signal(d.changed)
 }
 
-func (d *device) currentTopology() *Topology {
+// carry notes which topology the switch carries out. d.mu is held.
+func (d *device) carry(revision uint64) {
+	d.carried = revision
+	close(d.news)
+	d.news = make(chan struct{})
+}
+
+// follow waits until the switch, if it is connected, carries out the topology that
+// is set now.
+func (d *device) follow(ctx context.Context) error {
+	var wanted uint64
+	for {
+		d.mu.Lock()
+		if wanted == 0 && d.topology != nil {
+			wanted = d.topology.revision
+		}
+		done, news := d.conn == nil || d.carried >= wanted, d.news
+		d.mu.Unlock()
+		if done {
+			return nil
+		}
+		select {
+		case <-news:
+		case <-ctx.Done():
+			return fmt.Errorf("switch %016x does not follow: %w", d.cfg.DPID, ctx.Err())
+		}
+	}
+}
+
+func (d *device) currentTopology() *revised {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.topology

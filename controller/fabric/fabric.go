@@ -190,6 +190,18 @@ func (f *Fabric) SetTopology(t Topology) {
 	}
 }
 
+// Follow waits until all switches that are connected carry out the latest
+// topology. The error says which one does not, and is the context's.
+func (f *Fabric) Follow(ctx context.Context) error {
+	errs := make([]error, len(f.devices))
+	var wg sync.WaitGroup
+	for i, d := range f.devices {
+		wg.Go(func() { errs[i] = d.follow(ctx) })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
 // normal returns a copy with plain IPv4 addresses.
 func (t Topology) normal() Topology {
 	n := Topology{Services: slices.Clone(t.Services), Nodes: slices.Clone(t.Nodes)}

@@ -92,7 +92,7 @@ func (c *channel) flowsWanted() (pipeline.Set, *targets, error) {
 		Features: c.features, Zone: c.cfg.Zone, Interfaces: c.interfaces(), Routes: c.cfg.Routes,
 		Pools: c.f.cfg.Pools, Services: t.Services,
 	}
-	to := &targets{nodes: map[string]pipeline.Node{}}
+	to := &targets{nodes: map[string]pipeline.Node{}, revision: t.revision}
 	for a, e := range c.neighbours.entries {
 		if port, ok := c.portOf(e); ok && !c.ours(a) {
 			in.Neighbours = append(in.Neighbours, pipeline.Neighbour{Addr: a, MAC: e.mac, Interface: e.iface, Port: port})
@@ -100,6 +100,9 @@ func (c *channel) flowsWanted() (pipeline.Set, *targets, error) {
 	}
 	slices.SortFunc(in.Neighbours, func(a, b pipeline.Neighbour) int { return a.Addr.Compare(b.Addr) })
 	for _, n := range t.Nodes {
+		if n.Fenced && len(n.MAC) == 6 {
+			in.Fences = append(in.Fences, pipeline.Fence{Node: n.Name, MAC: n.MAC})
+		}
 		if place, ok := c.place(n); ok {
 			in.Nodes = append(in.Nodes, place)
 			to.nodes[n.Name] = place

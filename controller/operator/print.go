@@ -78,7 +78,7 @@ func (s Status) table(w io.Writer) {
 			either(x.Connected, "connected", "not connected"), word(x.Steering), x.Flows, x.Error))
 	}
 	for _, n := range s.Nodes {
-		row(w, "node "+n.Name, fmt.Sprintf("%s, %s", either(n.Up, "up", "down"), list(n.Roles)))
+		row(w, "node "+n.Name, fmt.Sprintf("%s, %s", n.word(), list(n.Roles)))
 	}
 }
 
@@ -109,7 +109,7 @@ func (n Nodes) table(w io.Writer) {
 	row(w, "NODE", "ROLES", "STATE", "MAC", "ADDRESSES", "APPLICATIONS", "SESSIONS", "PROXIED", "POLICY")
 	for _, x := range n {
 		apps := each(x.Applications, func(a Application) string { return a.Service + either(a.Ready, "", " (not ready)") })
-		row(w, x.Name, list(x.Roles), either(x.Up, "up", "down"), x.MAC, list(x.Addresses), list(apps), x.Sessions, x.Proxied,
+		row(w, x.Name, list(x.Roles), x.word(), x.MAC, list(x.Addresses), list(apps), x.Sessions, x.Proxied,
 			either(x.PolicyError == "", fmt.Sprint(x.PolicyRevision), fmt.Sprint(x.PolicyRevision, ", refuses a later one")))
 	}
 }

@@ -40,11 +40,13 @@ type (
 		Address   string `json:"address,omitempty"`
 		Error     string `json:"error,omitempty"`
 	}
-	// NodeState says whether a node's agent is connected.
+	// NodeState says whether a node's agent is connected, and the node in use.
 	NodeState struct {
 		Name  string   `json:"name"`
 		Roles []string `json:"roles"`
 		Up    bool     `json:"up"`
+		// GivenUp: it was taken for dead, and has not ended yet what it held then.
+		GivenUp bool `json:"given_up,omitempty"`
 	}
 
 	// Services is every service.
@@ -188,7 +190,15 @@ func statusOf(r *shuntv1.GetStatusResponse) Status {
 }
 
 func stateOf(n *shuntv1.Node) NodeState {
-	return NodeState{n.GetName(), each(n.GetRoles(), func(r shuntv1.Role) string { return lower(r, "ROLE_") }), n.GetUp()}
+	return NodeState{n.GetName(), each(n.GetRoles(), func(r shuntv1.Role) string { return lower(r, "ROLE_") }), n.GetUp(), n.GetGivenUp()}
+}
+
+// word says the same in a word.
+func (n NodeState) word() string {
+	if n.GivenUp {
+		return "given up"
+	}
+	return either(n.Up, "up", "down")
 }
 
 func serviceOf(s *shuntv1.Service) Service {

@@ -33,6 +33,7 @@ func Flows(in Input) (Set, error) {
 		b.linkLayer(i)
 	}
 	b.diverted()
+	b.fences()
 	for _, s := range in.Services {
 		b.service(s)
 	}

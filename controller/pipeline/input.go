@@ -18,6 +18,7 @@ type Input struct {
 	Nodes      []Node
 	Neighbours []Neighbour
 	Leases     []Lease // conntrack steering only
+	Fences     []Fence
 }
 
 // Features are what the switch can do beyond OpenFlow 1.3's required part.
@@ -74,6 +75,14 @@ type Node struct {
 	Interface int    // position in Input.Interfaces
 	Port      uint32 // of the switch
 	Mark      uint16 // conntrack steering: the low half of ct_mark; 0: none
+}
+
+// A Fence keeps what a node that was given up still sends, should it be alive,
+// from clients: others have its sessions, or nobody. Those of its own session
+// addresses were not given up.
+type Fence struct {
+	Node string
+	MAC  net.HardwareAddr
 }
 
 // A Neighbour is a resolved address on the link of an interface.

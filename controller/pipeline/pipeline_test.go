@@ -250,6 +250,38 @@ func TestWhatADivertedPacketTeaches(t *testing.T) {
 	}
 }
 
+func TestAFenceKeepsANodesRepliesFromClients(t *testing.T) {
+	const ack = openflow.TCPAck
+	for _, tt := range []struct {
+		name, src, dst, from, to string
+		in                       uint32
+		want, fenced             string
+	}{
+		{"reply", "172.31.0.1:80", "10.10.1.11:4000", server1, gwNodes, 21, "port 1 " + gwClients + "→" + client1 + " 10.10.0.80→10.10.1.11", ""},
+		{"reply, IPv6", "[fd31::2]:443", "[fd10:1::11]:4000", server1, gwNodes, 21, "port 1 " + gwClients + "→" + client1 + " fd10:1::80→fd10:1::11", ""},
+		{"reply of another node", "172.31.0.1:80", "10.10.1.11:4000", server2, gwNodes, 22, "port 1 " + gwClients + "→" + client1 + " 10.10.0.80→10.10.1.11", "the same"},
+		{"reply of a home of its own", "172.31.0.1:80", "10.10.1.11:4000", dispatcher, gwNodes, 11, "port 1 " + gwClients + "→" + client1 + " 10.10.0.80→10.10.1.11", "the same"},
+		{"reply of a home of its own, IPv6", "[fd31::2]:443", "[fd10:1::11]:4000", dispatcher, gwNodes, 11, "port 1 " + gwClients + "→" + client1 + " fd10:1::80→fd10:1::11", "the same"},
+		{"other traffic", "10.10.2.21:22", "10.10.1.11:4000", server1, gwNodes, 21, "port 1 " + gwClients + "→" + client1 + " 10.10.2.21→10.10.1.11", "the same"},
+		{"diverted from it", "10.10.1.11:4000", "172.31.0.1:80", server1, dispatcher, 21, "port 11 " + server1 + "→" + dispatcher + " 10.10.1.11→172.31.0.1", "the same"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			for _, f := range []Features{ovsFlows, ovsConntrack, plain} {
+				in := example(f)
+				p := segment(tt.in, tt.from, tt.to, tt.src, tt.dst, ack)
+				if diff := cmp.Diff(tt.want, got(walk(t, flowsOf(t, in), p))); diff != "" {
+					t.Error(diff)
+				}
+				in.Fences = []Fence{{"server1", mac(server1)}, {"dispatcher1", mac(dispatcher)}}
+				want := strings.ReplaceAll(tt.fenced, "the same", tt.want)
+				if diff := cmp.Diff(want, got(walk(t, flowsOf(t, in), segment(tt.in, tt.from, tt.to, tt.src, tt.dst, ack)))); diff != "" {
+					t.Error("fenced:", diff)
+				}
+			}
+		})
+	}
+}
+
 func TestAMarkOfAnUnknownNodeLeadsHome(t *testing.T) {
 	set := flowsOf(t, example(ovsConntrack))
 	p := segment(1, client1, gwClients, "10.10.1.11:4000", "10.10.0.80:80", openflow.TCPAck)

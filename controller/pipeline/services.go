@@ -33,13 +33,26 @@ func (b *builder) service(s Service) {
 	}
 	for _, h := range s.Homes {
 		m := tcp(openflow.EtherTypeOf(h.Session), openflow.IPSrc(h.Session), openflow.TCPSrc(s.Port))
-		vip := set(openflow.IPSrc(h.VIP))
+		reply := []openflow.Action{set(openflow.IPSrc(h.VIP))}
 		if b.Features.Conntrack {
 			// The tracker sees both directions of what the client sees. What it says of
 			// this one does not matter, so the packet need not begin anew after it.
-			b.flow(TableReplies, prioService, m, TableRoutes, vip, openflow.CT{Zone: b.Zone, Table: openflow.NoTable})
-		} else {
-			b.flow(TableReplies, prioService, m, TableRoutes, vip)
+			reply = append(reply, openflow.CT{Zone: b.Zone, Table: openflow.NoTable})
+		}
+		b.flow(TableReplies, prioService, m, TableRoutes, reply...)
+		for _, f := range b.Fences {
+			if f.Node == h.Node {
+				b.flow(TableReplies, prioFenceHome, slices.Concat(m, openflow.Match{openflow.EthSrc(f.MAC)}), TableRoutes, reply...)
+			}
+		}
+	}
+}
+
+// fences drops replies of nodes that were given up.
+func (b *builder) fences() {
+	for _, f := range b.Fences {
+		for _, pool := range b.Pools {
+			b.flow(TableReplies, prioFence, match(openflow.EtherTypeOf(pool.Addr()), openflow.EthSrc(f.MAC), openflow.IPSrcIn(pool)), 0)
 		}
 	}
 }

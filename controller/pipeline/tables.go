@@ -46,6 +46,8 @@ const (
 // Priorities in the other tables.
 const (
 	prioPort         = PriorityPort
+	prioFenceHome    = 420
+	prioFence        = 410 // drop
 	prioSYN          = 400
 	prioService      = 300
 	prioSession      = 200 // steering of one session

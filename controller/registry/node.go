@@ -50,12 +50,20 @@ type Node struct {
 	Expected bool
 	// Synced means that since it joined it has listed its sessions.
 	Synced bool
+	// GivenUp means that it was taken for dead, and its sessions for lost: nobody
+	// may use it until what it held then has ended, should it be alive.
+	GivenUp bool
+	// Fenced means that nothing that it still sends for sessions may reach a client.
+	Fenced bool
 	// Report is its latest; nil before the first.
 	Report *shuntv1.Report
 }
 
 // Usable reports whether others should use the node.
-func (n Node) Usable() bool { return n.Up || n.Expected }
+func (n Node) Usable() bool { return (n.Up || n.Expected) && !n.GivenUp }
+
+// InUse reports whether the node is there, for all to use.
+func (n Node) InUse() bool { return n.Up && !n.GivenUp }
 
 // Accepts reports whether the node's dispatcher takes new connections.
 func (n Node) Accepts() bool {
@@ -69,7 +77,7 @@ func (n Node) Has(r shuntv1.Role) bool { return slices.Contains(n.Roles, r) }
 func (n Node) Proto() *shuntv1.Node {
 	out := &shuntv1.Node{
 		Name: n.Name, Roles: n.Roles, Mac: n.MAC,
-		TransferEndpoint: n.Transfer, Up: n.Usable(), Dispatcher: n.Dispatcher,
+		TransferEndpoint: n.Transfer, Up: n.Usable(), Dispatcher: n.Dispatcher, GivenUp: n.GivenUp,
 	}
 	for _, a := range n.Addresses {
 		out.Addresses = append(out.Addresses, a.AsSlice())
@@ -102,7 +110,7 @@ func ParseRecord(record []byte) (Node, error) {
 	if err != nil {
 		return Node{}, fmt.Errorf("read a node's record: %w", err)
 	}
-	return Node{Hello: h, Expected: m.Up}, nil
+	return Node{Hello: h, Expected: m.Up, GivenUp: m.GivenUp, Fenced: m.GivenUp}, nil
 }
 
 // clash says which of two different nodes' addresses are the same, or "".

@@ -90,6 +90,7 @@ func (n *Nodes) Join(h Hello) (seat uint64, err error) {
 	if !n.allows(h.Name) {
 		return 0, fmt.Errorf("node %s: %w; add it there or correct the agent's name", h.Name, ErrNotAllowed)
 	}
+	givenUp := false
 	for _, other := range n.nodes {
 		if other.Name == h.Name {
 			continue
@@ -101,9 +102,11 @@ func (n *Nodes) Join(h Hello) (seat uint64, err error) {
 		if other.Up {
 			return 0, fmt.Errorf("node %s says that it has %s, which node %s has: %w; correct one of the agents", h.Name, what, other.Name, ErrClash)
 		}
+		givenUp = givenUp || other.GivenUp
 		n.forget(other.Name) // renamed or replaced
 	}
 	m := n.nodes[h.Name]
+	givenUp = givenUp || m != nil && m.GivenUp
 	if m == nil {
 		if len(n.nodes) >= n.limit {
 			return 0, fmt.Errorf("node %s: %w, %d are known; list the real ones under nodes", h.Name, ErrTooMany, n.limit)
@@ -112,7 +115,7 @@ func (n *Nodes) Join(h Hello) (seat uint64, err error) {
 		n.nodes[h.Name] = m
 	}
 	n.seats++
-	*m = member{Node: Node{Hello: h, Up: true}, seat: n.seats}
+	*m = member{Node: Node{Hello: h, Up: true, GivenUp: givenUp, Fenced: givenUp}, seat: n.seats}
 	n.announce()
 	return n.seats, nil
 }
@@ -172,6 +175,40 @@ func (n *Nodes) Away(name string, seat uint64) (Node, bool) {
 	return Node{}, false
 }
 
+// GiveUp gives up a node that is away since the seat was left. It reports false if
+// the node is not.
+func (n *Nodes) GiveUp(name string, seat uint64) (Node, bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	m := n.nodes[name]
+	if m == nil || m.seat != seat || m.Up {
+		return Node{}, false
+	}
+	m.GivenUp, m.Fenced = true, true
+	n.announce()
+	return m.Node, true
+}
+
+// Unfence notes that what a node held that was given up has ended.
+func (n *Nodes) Unfence(name string, seat uint64) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if m := n.seated(name, seat); m != nil {
+		m.Fenced = false
+		n.announce()
+	}
+}
+
+// Readmit takes back that a node was given up.
+func (n *Nodes) Readmit(name string, seat uint64) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if m := n.seated(name, seat); m != nil {
+		m.GivenUp, m.Fenced = false, false
+		n.announce()
+	}
+}
+
 // Synced notes that the node has listed its sessions.
 func (n *Nodes) Synced(name string, seat uint64) {
 	n.mu.Lock()
@@ -221,8 +258,8 @@ func (n *Nodes) Proxied() (sum uint64) {
 	return sum + n.gone
 }
 
-// GiveUp stops expecting nodes that have not come back.
-func (n *Nodes) GiveUp() {
+// StopWaiting stops expecting nodes that have not come back.
+func (n *Nodes) StopWaiting() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, m := range n.nodes {

@@ -170,6 +170,57 @@ func TestProxiedRequestsAddUpOverInstances(t *testing.T) {
 	}
 }
 
+func TestANodeThatWasGivenUpIsNotUsedUntilItIsReadmitted(t *testing.T) {
+	n := NewNodes(nil, nil)
+	old := join(t, n, hello("a", 1))
+	if _, ok := n.GiveUp("a", old); ok {
+		t.Error("a node that is there was given up")
+	}
+	n.Leave("a", old, true)
+	drained(n)
+	if x, ok := n.GiveUp("a", old); !ok || !x.GivenUp || !x.Fenced || !drained(n) {
+		t.Errorf("given up: %v, announced, and then %+v", ok, x)
+	}
+	x, _ := n.Get("a")
+	record, err := x.Record()
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept, err := ParseRecord(record)
+	if err != nil || !kept.GivenUp || !kept.Fenced || kept.Usable() {
+		t.Errorf("after a restart it is %+v, %v", kept, err)
+	}
+	n = NewNodes(nil, []Node{kept})
+	// Even under another name.
+	seat := join(t, n, hello("b", 1))
+	check := func(when string, usable, fenced bool) {
+		t.Helper()
+		if x, _ := n.Get("b"); !x.Up || x.Usable() != usable || x.Proto().Up != usable || x.Proto().GivenUp == usable || x.Fenced != fenced {
+			t.Errorf("%s: %+v", when, x)
+		}
+	}
+	check("back", false, true)
+	drained(n)
+	n.Unfence("b", seat+1)
+	n.Readmit("b", seat+1)
+	if drained(n) {
+		t.Error("somebody else's seat counts")
+	}
+	n.Unfence("b", seat)
+	check("its replies are let in", false, false)
+	if !drained(n) {
+		t.Error("that is not announced")
+	}
+	n.Readmit("b", seat)
+	check("readmitted", true, false)
+	if !drained(n) {
+		t.Error("that is not announced")
+	}
+	n.Leave("b", seat, true)
+	join(t, n, hello("b", 1))
+	check("it was away, but not given up", true, false)
+}
+
 func TestOnlyChangesOfApplicationsAreAnnounced(t *testing.T) {
 	n := NewNodes(nil, nil)
 	seat := join(t, n, hello("a", 1))
@@ -219,7 +270,7 @@ func TestNodesOfAnEarlierRunAreAwaited(t *testing.T) {
 	if got := n.Awaited(); !slices.Equal(got, []string{"b"}) {
 		t.Errorf("awaited %v, want b", got)
 	}
-	n.GiveUp()
+	n.StopWaiting()
 	if x, _ := n.Get("b"); x.Usable() || len(n.Awaited()) != 0 {
 		t.Errorf("b is %+v after giving up", x)
 	}

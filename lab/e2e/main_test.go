@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -103,7 +104,11 @@ func removeLeftovers(t *testing.T) {
 	}
 }
 
-// dump shows the end of every daemon's log.
+// dumped is how many lines of a log are shown.
+const dumped = 60
+
+// dump shows the end of every daemon's log, without the many refusals that tests
+// provoke.
 func (c *cluster) dump() {
 	for _, h := range c.Info().Hosts {
 		for name := range h.PIDs {
@@ -111,8 +116,10 @@ func (c *cluster) dump() {
 			if err != nil {
 				continue
 			}
-			lines := strings.Split(strings.TrimRight(string(b), "\n"), "\n")
-			c.t.Logf("%s %s:\n%s", h.Name, name, strings.Join(lines[max(0, len(lines)-25):], "\n"))
+			lines := slices.DeleteFunc(strings.Split(strings.TrimRight(string(b), "\n"), "\n"), func(line string) bool {
+				return strings.Contains(line, "refused a request")
+			})
+			c.t.Logf("%s %s:\n%s", h.Name, name, strings.Join(lines[max(0, len(lines)-dumped):], "\n"))
 		}
 	}
 }

@@ -1016,7 +1016,8 @@ func (x *Release) GetLivedUs() uint64 {
 
 // A node is dead: it answers neither here nor to the switches. To the homes:
 // what is diverted to it is lost, of which the controller knows only the
-// sessions that it was told to steer.
+// sessions that it was told to steer. To the node itself, if it comes back: what
+// it has of others' session addresses is lost, and has to end there, too.
 type NodeLost struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Node  string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
@@ -1657,9 +1658,11 @@ type Node struct {
 	Addresses        [][]byte               `protobuf:"bytes,4,rep,name=addresses,proto3" json:"addresses,omitempty"`
 	TransferEndpoint string                 `protobuf:"bytes,5,opt,name=transfer_endpoint,json=transferEndpoint,proto3" json:"transfer_endpoint,omitempty"`
 	// False while its agent is not connected to the controller.
-	Up            bool            `protobuf:"varint,6,opt,name=up,proto3" json:"up,omitempty"`
-	Applications  []*Application  `protobuf:"bytes,7,rep,name=applications,proto3" json:"applications,omitempty"`
-	Dispatcher    DispatcherState `protobuf:"varint,8,opt,name=dispatcher,proto3,enum=shunt.v1.DispatcherState" json:"dispatcher,omitempty"`
+	Up           bool            `protobuf:"varint,6,opt,name=up,proto3" json:"up,omitempty"`
+	Applications []*Application  `protobuf:"bytes,7,rep,name=applications,proto3" json:"applications,omitempty"`
+	Dispatcher   DispatcherState `protobuf:"varint,8,opt,name=dispatcher,proto3,enum=shunt.v1.DispatcherState" json:"dispatcher,omitempty"`
+	// It was taken for dead, and has not ended yet what it held then: it is not up.
+	GivenUp       bool `protobuf:"varint,9,opt,name=given_up,json=givenUp,proto3" json:"given_up,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1748,6 +1751,13 @@ func (x *Node) GetDispatcher() DispatcherState {
 		return x.Dispatcher
 	}
 	return DispatcherState_DISPATCHER_STATE_UNSPECIFIED
+}
+
+func (x *Node) GetGivenUp() bool {
+	if x != nil {
+		return x.GivenUp
+	}
+	return false
 }
 
 type Service struct {
@@ -2053,7 +2063,7 @@ const file_shunt_v1_control_proto_rawDesc = "" +
 	"\x05pools\x18\x02 \x03(\tR\x05pools\x12$\n" +
 	"\x05nodes\x18\x03 \x03(\v2\x0e.shunt.v1.NodeR\x05nodes\x12-\n" +
 	"\bservices\x18\x04 \x03(\v2\x11.shunt.v1.ServiceR\bservices\x120\n" +
-	"\x06policy\x18\x14 \x01(\v2\x18.shunt.v1.PolicySnapshotR\x06policy\"\xa3\x02\n" +
+	"\x06policy\x18\x14 \x01(\v2\x18.shunt.v1.PolicySnapshotR\x06policy\"\xbe\x02\n" +
 	"\x04Node\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12$\n" +
 	"\x05roles\x18\x02 \x03(\x0e2\x0e.shunt.v1.RoleR\x05roles\x12\x10\n" +
@@ -2064,7 +2074,8 @@ const file_shunt_v1_control_proto_rawDesc = "" +
 	"\fapplications\x18\a \x03(\v2\x15.shunt.v1.ApplicationR\fapplications\x129\n" +
 	"\n" +
 	"dispatcher\x18\b \x01(\x0e2\x19.shunt.v1.DispatcherStateR\n" +
-	"dispatcher\"\xa8\x02\n" +
+	"dispatcher\x12\x19\n" +
+	"\bgiven_up\x18\t \x01(\bR\agivenUp\"\xa8\x02\n" +
 	"\aService\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12&\n" +
 	"\x04vips\x18\x02 \x03(\v2\x12.shunt.v1.EndpointR\x04vips\x12'\n" +
