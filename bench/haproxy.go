@@ -43,6 +43,7 @@ func (b *bench) startProxy(ctx context.Context) (stop func(), err error) {
 	if err := b.lab.StartCommand("dispatcher1", cmd); err != nil {
 		return nil, fmt.Errorf("start haproxy: %w", err)
 	}
+	b.proxy = cmd.Process.Pid
 	stop = func() {
 		cmd.Process.Signal(syscall.SIGTERM)
 		cmd.Wait()

@@ -105,6 +105,7 @@ func inLab(ctx context.Context, congestion string, o lab.Options, measure func(*
 type bench struct {
 	lab    *lab.Lab
 	rounds int
+	proxy  int // HAProxy's process
 }
 
 // control sets the congestion control of connections that begin from now on.
@@ -167,12 +168,19 @@ func quantile(d []time.Duration, q float64) time.Duration { return d[int(q*float
 
 // way is one way to a server.
 type way struct {
-	name string
-	url  func(path string) string
+	name  string
+	url   func(path string) string
+	front int // the process that dispatches; 0: none
 }
 
 func (b *bench) ways() []way {
-	return []way{{"direct", b.direct}, {"handed off", b.vip}, {"HAProxy", b.proxied}}
+	agent := 0
+	for _, h := range b.lab.Info().Hosts {
+		if h.Name == "dispatcher1" {
+			agent = h.PIDs["agent"]
+		}
+	}
+	return []way{{"direct", b.direct, 0}, {"handed off", b.vip, agent}, {"HAProxy", b.proxied, b.proxy}}
 }
 
 // addedTime compares the ways to a server: directly, handed off, and through

@@ -45,7 +45,7 @@ func CheckHandoff(m *shuntv1.Handoff) error {
 		return fmt.Errorf("hand-off %s: %w", m.Id, err)
 	}
 	for _, s := range []string{m.Service, m.FromNode, m.ToNode} {
-		if s != "" && !name.MatchString(s) {
+		if s != "" && !isName(s) {
 			return fmt.Errorf("hand-off %s: %.80q is no name", m.Id, s)
 		}
 	}
@@ -59,7 +59,7 @@ func CheckHandoff(m *shuntv1.Handoff) error {
 		return fmt.Errorf("hand-off %s: %d steps, at most %d are taken", m.Id, len(m.Steps), maxSteps)
 	}
 	for _, s := range m.Steps {
-		if !name.MatchString(s.GetName()) {
+		if !isName(s.GetName()) {
 			return fmt.Errorf("hand-off %s: step %.80q is no name", m.Id, s.GetName())
 		}
 	}

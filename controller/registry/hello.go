@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"regexp"
 	"slices"
 	"strconv"
 
@@ -19,12 +18,27 @@ const (
 	maxVersion      = 128
 )
 
-// name is what nodes and services may be called, as in the configuration.
-var name = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$`)
+// isName tells whether a node or a service may be called so, as in the
+// configuration: 1 to 63 letters, digits, '.', '_' or '-', of which the first and
+// the last are letters or digits. There are several in each record of a hand-off.
+func isName(s string) bool {
+	if len(s) == 0 || len(s) > 63 {
+		return false
+	}
+	for i := range len(s) {
+		switch c := s[i]; {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
+		case (c == '.' || c == '_' || c == '-') && 0 < i && i < len(s)-1:
+		default:
+			return false
+		}
+	}
+	return true
+}
 
 // ParseHello checks the form of an agent's Hello.
 func ParseHello(m *shuntv1.Hello) (Hello, error) {
-	if !name.MatchString(m.GetNode()) {
+	if !isName(m.GetNode()) {
 		return Hello{}, fmt.Errorf("node name %.80q: want 1 to 63 letters, digits, '.', '_' or '-'", m.GetNode())
 	}
 	h := Hello{Name: m.Node, MAC: m.Mac, Transfer: m.TransferEndpoint, Instance: m.Instance, Version: m.Version, Dispatcher: m.Dispatcher}
@@ -101,7 +115,7 @@ func ParseApplications(list []*shuntv1.Application) ([]Application, error) {
 	}
 	var out []Application
 	for _, m := range list {
-		if !name.MatchString(m.GetService()) {
+		if !isName(m.GetService()) {
 			return nil, fmt.Errorf("application of the service %.80q: that is no name", m.GetService())
 		}
 		a := Application{Service: m.Service, Ready: m.Ready}
