@@ -120,7 +120,7 @@ func (b *bench) control(ctx context.Context, algorithm string) error {
 			return err
 		}
 		if err := cmd.Wait(); err != nil {
-			return fmt.Errorf("set the congestion control of %s to %s: %w", h.Name, algorithm, err)
+			return fmt.Errorf("set the congestion control of %s to %s, which has to be in net.ipv4.tcp_allowed_congestion_control: %w", h.Name, algorithm, err)
 		}
 	}
 	return nil
