@@ -109,6 +109,7 @@ func (a *agent) report() *shuntv1.Report {
 		"returned_home": counters.ReturnedHome, "dropped_from_home": counters.DroppedFromHome,
 		"dropped_bounced": counters.DroppedBounced, "dropped_unknown_home": counters.DroppedUnknownHome,
 		"dropped_hop_limit": counters.DroppedHopLimit, "dropped_malformed": counters.DroppedMalformed, "dropped_time_wait": counters.DroppedTimeWait, "passed_on": counters.PassedOn,
+		"returned_early": counters.ReturnedEarly, "diverted_again": counters.DivertedAgain,
 		"syn_delivered": counters.SynDelivered, "syn_returned": counters.SynReturned, "syn_dropped": counters.SynDropped,
 	}
 	return r

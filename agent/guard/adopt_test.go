@@ -3,6 +3,7 @@ package guard
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -67,7 +68,7 @@ func TestTheNextProcessAdoptsTheGuard(t *testing.T) {
 		t.Run(fmt.Sprintf("clsact %v", force), func(t *testing.T) {
 			n := newLAN(t, Options{MaxDivert: 1024, ForceClsact: force})
 			for _, f := range families {
-				if err := n.a.g.Divert(stray(f), f.session, n.b.mac, 0); err != nil {
+				if err := errors.Join(n.a.g.Divert(stray(f), f.session, n.b.mac, 0), n.a.g.Settle(stray(f), f.session, 0)); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -110,6 +110,8 @@ static long (*bpf_sk_release)(void *sock) = (void *)86;
 static struct bpf_sock *(*bpf_skc_lookup_tcp)(void *ctx, struct bpf_sock_tuple *tuple, u32 tuple_size, u64 netns,
 					      u64 flags) = (void *)99;
 
+static struct bpf_sock *(*bpf_sk_fullsock)(struct bpf_sock *sk) = (void *)95;
+
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
 #define htons(x) ((u16)__builtin_bswap16((u16)(x)))
 #define htonl(x) ((u32)__builtin_bswap32((u32)(x)))

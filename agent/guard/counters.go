@@ -21,6 +21,8 @@ type Counters struct {
 	SynReturned        uint64 // a SYN forwarded to home
 	SynDropped         uint64 // a SYN that came from home
 	PassedOn           uint64 // passed to another dispatcher, that may know it
+	ReturnedEarly      uint64 // sent back to home: its session is still on its way here
+	DivertedAgain      uint64 // sent back by the node that has the session in a moment, and forwarded again
 }
 
 // fields returns c's fields in the order of enum reason in guard.c.
@@ -29,7 +31,7 @@ func (c *Counters) fields() []*uint64 {
 		&c.DeliveredSocket, &c.DeliveredHome, &c.DeliveredFragment, &c.Diverted, &c.ReturnedHome,
 		&c.DroppedFromHome, &c.DroppedBounced, &c.DroppedUnknownHome, &c.DroppedHopLimit,
 		&c.DroppedMalformed, &c.DroppedTimeWait, &c.SynDelivered, &c.SynReturned, &c.SynDropped,
-		&c.PassedOn,
+		&c.PassedOn, &c.ReturnedEarly, &c.DivertedAgain,
 	}
 }
 

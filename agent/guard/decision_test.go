@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"errors"
 	"net"
 	"net/netip"
 	"testing"
@@ -178,7 +179,7 @@ func TestEachPacketMeetsItsDecision(t *testing.T) {
 					s.dst = f.orphan
 				}
 				if c.divertTo != nil {
-					if err := w.at.g.Divert(s.src, s.dst, c.divertTo(n).mac, 0); err != nil {
+					if err := errors.Join(w.at.g.Divert(s.src, s.dst, c.divertTo(n).mac, 0), w.at.g.Settle(s.src, s.dst, 0)); err != nil {
 						t.Fatal(err)
 					}
 				}

@@ -37,9 +37,10 @@
 // or it sends the packet on to where the old one is diverted to, and from there it
 // is delivered.
 //
-// A packet is never forwarded back to the node whose MAC it carries as source;
-// it is dropped and the client retransmits it, or, where it would be passed to
-// another dispatcher, delivered: that one does not know it either. Forwarding
+// A packet is never forwarded back to the node whose MAC it carries as source,
+// unless it is early (below); it is dropped and the client retransmits it, or,
+// where it would be passed to another dispatcher, delivered: that one does not
+// know it either. Forwarding
 // needs a layer 2 network between nodes that leaves the source MAC alone. Every
 // forwarded packet loses one from its TTL or hop limit, so that even a circle of
 // three diversions, or of three dispatchers, ends.
@@ -69,6 +70,21 @@
 // as many more while the client's answer is on its way makes it forget one, whose
 // connection is then refused. (The kernel can check cookies for an eBPF program,
 // but only for one under the GPL.)
+//
+// # What is early
+//
+// What a client says while its connection is handed over, such as the body that it
+// sends right after the head of a request, may reach the other node before the
+// connection is there. If it were dropped, the client would send it again when its
+// retransmission timer expires, 200 ms later or more. Nothing on the way can hold a
+// packet for the few hundred microseconds, but the way itself can: of a diversion that
+// is not settled home marks what it sends on by the second of TCP's reserved bits, and
+// the other node sends what has the mark, and no socket, back to home, which sends it
+// on again. A socket that is being restored, and hears nothing yet, counts as none; it
+// is known by its priority (tcprepair.Nascent). The mark is not trusted
+// but from home and, there, from the node that it is diverted to. It takes
+// away all hops but 64, and each round takes two: of a session that never
+// comes to be there a packet makes 31 rounds.
 //
 // # What teaches the switch
 //

@@ -28,6 +28,7 @@ type segment struct {
 	v6Fragment int // -1: no fragment header
 	extensions int // IPv6: additional destination options headers
 	teaches    bool
+	early      bool
 }
 
 func (s segment) bytes(t testing.TB) []byte {
@@ -127,7 +128,10 @@ func (s segment) bytes(t testing.TB) []byte {
 	}
 	b = b[:size-s.cut] // without gopacket's padding
 	if s.teaches {
-		teach(b[size-tcpLen-len(s.payload):])
+		mark(b[size-tcpLen-len(s.payload):], 0x08)
+	}
+	if s.early {
+		mark(b[size-tcpLen-len(s.payload):], 0x04)
 	}
 	if s.pad {
 		b = append(b, make([]byte, max(0, 60-len(b)))...)
@@ -137,11 +141,10 @@ func (s segment) bytes(t testing.TB) []byte {
 
 const tcpLen = 20
 
-// teach sets the bit by which a segment teaches a switch, and has the checksum
-// follow (RFC 1624).
-func teach(tcp []byte) {
+// mark sets a reserved bit, and has the checksum follow (RFC 1624).
+func mark(tcp []byte, bit byte) {
 	sum := uint32(^binary.BigEndian.Uint16(tcp[16:])) + uint32(^binary.BigEndian.Uint16(tcp[12:]))
-	tcp[12] |= 0x08
+	tcp[12] |= bit
 	for sum += uint32(binary.BigEndian.Uint16(tcp[12:])); sum > 0xffff; {
 		sum = sum>>16 + sum&0xffff
 	}

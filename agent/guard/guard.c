@@ -33,6 +33,20 @@
 // tracks connections may learn from this packet where its connection is.
 #define TEACHES 0x08
 
+// The second: the packet is sent on while its connection is being handed over, and
+// may be there before it. The other node sends it back, and this one sends it on
+// again, until the connection is there: the network holds it. So many hops it keeps
+// for that, two of which are a round.
+#define EARLY 0x04
+#define EARLY_HOPS 64
+
+// A socket that is being restored has this priority (SO_PRIORITY): it is deaf yet.
+// Keep in step with tcprepair.Nascent.
+#define NASCENT_PRIORITY 0x53480001
+
+// Beside TCP's states, that of such a socket.
+#define NASCENT 0xff
+
 // How many packets of a diverted connection go by before one teaches. Those of a
 // small answer are not worth an entry in the switch: its client sends an
 // acknowledgement or two, and its FIN.
@@ -62,6 +76,8 @@ enum reason {
 	SYN_RETURNED,
 	SYN_DROPPED,
 	PASSED_ON,
+	RETURNED_EARLY,
+	DIVERTED_AGAIN,
 	REASONS,
 };
 
@@ -316,7 +332,7 @@ INLINE int same_mac(const u8 *a, const u8 *b)
 	return x[0] == y[0] && x[1] == y[1] && x[2] == y[2];
 }
 
-// The state of the socket that would get the packet, 0 if there is none.
+// The state of the socket that would get the packet, or NASCENT; 0 if there is none.
 INLINE u32 receiver_state(struct __sk_buff *skb, const struct packet *p)
 {
 	struct bpf_sock_tuple tuple = {};
@@ -338,6 +354,9 @@ INLINE u32 receiver_state(struct __sk_buff *skb, const struct packet *p)
 	if (!sk)
 		return 0;
 	u32 state = sk->state;
+	struct bpf_sock *full = bpf_sk_fullsock(sk);
+	if (full && full->priority == NASCENT_PRIORITY)
+		state = NASCENT;
 	bpf_sk_release(sk);
 	return state;
 }
@@ -373,12 +392,13 @@ INLINE int spend_hop(struct __sk_buff *skb, struct packet *p, u8 most)
 	       bpf_skb_store_bytes(skb, ETH_LEN + 8, &word, 2, 0) == 0;
 }
 
-// Have the packet teach, or not, whatever an earlier guard or the client had it
-// do. Returns 0 if it cannot be. The checksum's change makes up for the octet's.
-INLINE int teach(struct __sk_buff *skb, const struct packet *p, int teaches)
+// Give the packet these marks, TEACHES and EARLY, whatever an earlier guard or the
+// client gave it. Returns 0 if it cannot be. The checksum's change makes up for the
+// octet's.
+INLINE int mark(struct __sk_buff *skb, const struct packet *p, u8 marks)
 {
 	u8 was[2] = {p->offset, p->flags};
-	u8 now[2] = {teaches ? p->offset | TEACHES : p->offset & ~TEACHES, p->flags};
+	u8 now[2] = {(p->offset & ~(TEACHES | EARLY)) | marks, p->flags};
 	u16 from, to;
 
 	if (was[0] == now[0])
@@ -391,7 +411,7 @@ INLINE int teach(struct __sk_buff *skb, const struct packet *p, int teaches)
 
 // Send the packet out of the interface it came from, to another node. The
 // frame was addressed to this interface, so its destination is our own MAC.
-INLINE int forward_within(struct __sk_buff *skb, struct packet *p, const u8 *mac, u8 most, int teaches, u32 reason)
+INLINE int forward_within(struct __sk_buff *skb, struct packet *p, const u8 *mac, u8 most, u8 marks, u32 reason)
 {
 	u8 eth[12];
 
@@ -399,7 +419,7 @@ INLINE int forward_within(struct __sk_buff *skb, struct packet *p, const u8 *mac
 	__builtin_memcpy(eth + 6, p->eth, 6);
 	if (!spend_hop(skb, p, most))
 		return count(DROPPED_HOP_LIMIT, TC_DROP);
-	if (!teach(skb, p, teaches) || bpf_skb_store_bytes(skb, 0, eth, sizeof(eth), 0) < 0)
+	if (!mark(skb, p, marks) || bpf_skb_store_bytes(skb, 0, eth, sizeof(eth), 0) < 0)
 		return count(DROPPED_MALFORMED, TC_DROP);
 	return count(reason, bpf_redirect(skb->ifindex, 0));
 }
@@ -418,7 +438,10 @@ INLINE int follow(struct __sk_buff *skb, struct packet *p, struct next_hop *dive
 		divert->seen = NEVER;
 	else if (divert->seen < BEFORE_TEACHING || (divert->seen == BEFORE_TEACHING && divert->settled))
 		divert->seen++;
-	return forward_within(skb, p, divert->mac, 255, divert->seen == TAUGHT, DIVERTED);
+	u8 marks = divert->settled ? 0 : EARLY;
+	if (divert->seen == TAUGHT)
+		marks |= TEACHES;
+	return forward_within(skb, p, divert->mac, 255, marks, DIVERTED);
 }
 
 // The dispatcher to ask for a packet that nothing here knows, if there is one.
@@ -522,15 +545,22 @@ INLINE int decide(struct __sk_buff *skb, struct packet *p)
 
 	struct next_hop *divert = bpf_map_lookup_elem(&shunt_divert, &p->flow);
 	if (divert) {
-		if (same_mac(from, divert->mac))
-			return count(DROPPED_BOUNCED, TC_DROP);
-		return follow(skb, p, divert);
+		if (!same_mac(from, divert->mac))
+			return follow(skb, p, divert);
+		// It was early. By now its connection may be there, hence once more even if
+		// that is so.
+		if (p->offset & EARLY || !divert->settled)
+			return forward_within(skb, p, divert->mac, 255, divert->settled ? 0 : EARLY, DIVERTED_AGAIN);
+		return count(DROPPED_BOUNCED, TC_DROP);
 	}
 	u32 state = socket_state(skb, p);
 	if (state == TCP_TIME_WAIT && p->empty && (p->flags & (TH_SYN | TH_FIN | TH_RST | TH_ACK)) == TH_ACK)
 		return count(DROPPED_TIME_WAIT, TC_DROP);
 	if (state == TCP_TIME_WAIT && !p->empty && home && !home->self && !same_mac(from, home->mac))
 		return forward(skb, p, home->mac, RETURNED_HOME);
+	int lives = *(u8 *)&p->ttl_word > 2; // long enough to come here again
+	if (state == NASCENT && home && !home->self && lives)
+		return forward_within(skb, p, home->mac, EARLY_HOPS, EARLY, RETURNED_EARLY);
 	if (state)
 		return count(DELIVERED_SOCKET, TC_NEXT);
 	if (!home)
@@ -542,9 +572,11 @@ INLINE int decide(struct __sk_buff *skb, struct packet *p)
 			return pass_on(skb, p, other);
 		return count(DELIVERED_HOME, TC_NEXT);
 	}
-	if (same_mac(from, home->mac))
-		return count(DROPPED_FROM_HOME, TC_DROP);
-	return forward(skb, p, home->mac, RETURNED_HOME);
+	if (!same_mac(from, home->mac))
+		return forward(skb, p, home->mac, RETURNED_HOME);
+	if (p->offset & EARLY && lives)
+		return forward_within(skb, p, home->mac, EARLY_HOPS, EARLY, RETURNED_EARLY);
+	return count(DROPPED_FROM_HOME, TC_DROP);
 }
 
 SEC("tc")

@@ -2,6 +2,7 @@ package guard
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"net/netip"
@@ -217,7 +218,7 @@ func TestWhatADispatcherPassesOn(t *testing.T) {
 			name:  "a diversion is known",
 			slots: []uint8{slot},
 			prepare: func(n *lan, f family) {
-				if err := n.b.g.Divert(stray(f), f.atB(), n.c.mac, 0); err != nil {
+				if err := errors.Join(n.b.g.Divert(stray(f), f.atB(), n.c.mac, 0), n.b.g.Settle(stray(f), f.atB(), 0)); err != nil {
 					n.t.Fatal(err)
 				}
 			},

@@ -55,23 +55,27 @@ func TestWhatTeachesTheSwitch(t *testing.T) {
 				if err := errors.Join(x.g.SetPools([]netip.Prefix{f.pool}), divert()); err != nil {
 					t.Fatal(err)
 				}
+				there, settled := true, false
 				for i, step := range strings.Split(c.steps, ", ") {
 					var err error
 					switch step {
 					case "settle":
 						err = x.g.Settle(stray(f), f.session, owner)
+						settled = there
 					case "settle other":
 						err = x.g.Settle(stray(f), f.session, owner+1)
 					case "divert":
 						err = divert()
+						there, settled = true, false
 					case "undivert":
 						err = x.g.Undivert(stray(f), f.session)
+						there = false
 					default:
 						flags, teaches := strings.CutSuffix(step, "!")
-						// What the client has in the reserved bit makes no difference.
-						in := segment{from: x, to: lo, src: stray(f), dst: f.session, flags: flags, options: i%2 == 1, teaches: i%3 == 2, payload: strings.Repeat("x", i)}
+						// What the client has in the reserved bits makes no difference.
+						in := segment{from: x, to: lo, src: stray(f), dst: f.session, flags: flags, options: i%2 == 1, teaches: i%3 == 2, early: i%4 == 1, payload: strings.Repeat("x", i)}
 						want := in
-						want.ttl, want.teaches = 63, teaches
+						want.ttl, want.teaches, want.early = 63, teaches, !settled
 						if got := x.through(in); !bytes.Equal(got[14:], want.bytes(t)[14:]) || !bytes.Equal(got[:6], to.mac) {
 							t.Fatalf("step %d, %s: sent on\n%x, want\n%x", i, step, got[14:], want.bytes(t)[14:])
 						}

@@ -51,13 +51,22 @@ func (s *State) restore() (fd int, err error) {
 
 func (s *State) restoreInto(fd int) error {
 	for _, step := range []func(int) error{
-		freeze, s.restoreSeqs, s.connect, s.restoreReceived, s.restoreOptions, s.restoreUnacked, s.restoreWindow, s.restoreReadEnd,
+		freeze, beNascent, s.restoreSeqs, s.connect, s.restoreReceived, s.restoreOptions, s.restoreUnacked, s.restoreWindow, s.restoreReadEnd,
 	} {
 		if err := step(fd); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// Nascent is the priority (SO_PRIORITY) of a socket that Restore has made, until
+// Activate. It is deaf, and what its peer sends meanwhile is lost; a packet filter
+// that sees the priority can keep that back.
+const Nascent = 0x53480001
+
+func beNascent(fd int) error {
+	return setInt(fd, unix.SOL_SOCKET, unix.SO_PRIORITY, Nascent, "SO_PRIORITY")
 }
 
 // restoreSeqs sets where both queues begin, which is only possible before
@@ -239,6 +248,9 @@ func (s *State) restoreReadEnd(fd int) error {
 func Activate(fd int, s *State) error {
 	probe := len(s.Unacked)+len(s.Unsent) > 0 || s.Window.RcvWup != s.RcvSeq
 	err := revive(fd, probe)
+	if err == nil {
+		err = setInt(fd, unix.SOL_SOCKET, unix.SO_PRIORITY, 0, "SO_PRIORITY")
+	}
 	if err == nil && len(s.Unsent) > 0 {
 		if err = fill(fd, s.Unsent); err != nil {
 			err = fmt.Errorf("send what the source had not sent: %w", err)
