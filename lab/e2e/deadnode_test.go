@@ -18,6 +18,7 @@ import (
 
 	"github.com/shunt-sdn/shunt/lab"
 	"github.com/shunt-sdn/shunt/lab/app"
+	shuntv1 "github.com/shunt-sdn/shunt/proto/shunt/v1"
 )
 
 // A server that dies is noticed in seconds; a client of one learns it by a RST.
@@ -84,15 +85,21 @@ func (c *cluster) link(host, name, state string) {
 	c.exec(host, "ip", "link", "set", name, state)
 }
 
+// node is what the controller says of a node; nil if it does not know it.
+func (c *cluster) node(name string) *shuntv1.Node {
+	c.t.Helper()
+	for _, n := range c.status().Nodes {
+		if n.Name == name {
+			return n
+		}
+	}
+	return nil
+}
+
 // isUp tells whether the controller says that a node is up.
 func (c *cluster) isUp(node string) bool {
 	c.t.Helper()
-	for _, n := range c.status().Nodes {
-		if n.Name == node {
-			return n.Up
-		}
-	}
-	return false
+	return c.node(node).GetUp()
 }
 
 // loseManagement takes a server's management link down while it answers.

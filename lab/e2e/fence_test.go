@@ -62,7 +62,7 @@ func (c *cluster) fallSilent(server string) {
 		c.t.Fatal(err)
 	}
 	c.await(15*time.Second, func() string {
-		if !c.givenUp(server) {
+		if !c.node(server).GetGivenUp() {
 			return server + " is not given up"
 		}
 		return ""
@@ -85,7 +85,7 @@ func (c *cluster) fallSilent(server string) {
 	}
 	c.await(20*time.Second, func() string {
 		switch {
-		case !c.isUp(server) || c.givenUp(server):
+		case !c.isUp(server) || c.node(server).GetGivenUp():
 			return server + " is not up again"
 		case c.connections(server) > 0:
 			return server + " still has sessions of before"
@@ -133,16 +133,6 @@ func (c *cluster) connections(server string) (n int) {
 		}
 	}
 	return n
-}
-
-func (c *cluster) givenUp(node string) bool {
-	c.t.Helper()
-	for _, n := range c.status().Nodes {
-		if n.Name == node {
-			return n.GivenUp
-		}
-	}
-	return false
 }
 
 // fenceFlows are the flows that keep a node's replies from clients.
