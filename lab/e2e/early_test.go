@@ -53,7 +53,7 @@ func TestABodyThatFollowsItsHeadDuringTheHandOffIsNotLost(t *testing.T) {
 				}
 				return ""
 			})
-			// Without guards that send on again it is one in four.
+			// Without guards that send on again it is nearly one in three.
 			if again > n/7 {
 				t.Errorf("clients have sent %d segments again, in %d requests", again, n)
 			}

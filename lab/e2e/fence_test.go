@@ -3,7 +3,6 @@ package e2e
 import (
 	"context"
 	"fmt"
-	"net/http"
 	"net/netip"
 	"slices"
 	"strings"
@@ -14,7 +13,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/shunt-sdn/shunt/lab"
-	"github.com/shunt-sdn/shunt/lab/app"
 	shuntv1 "github.com/shunt-sdn/shunt/proto/shunt/v1"
 )
 
@@ -45,7 +43,7 @@ func (c *cluster) fallSilent(server string) {
 	for i := range n {
 		asked.Go(func() {
 			// Its own answer is ready soon after it is given up, the others' long after.
-			if node, err := c.answerer(ctx, c.urls("/slow?ms=8000")[i%2]); err != nil || node == server {
+			if node, err := c.fetch(ctx, c.urls("/slow?ms=8000")[i%2]); err != nil || node == server {
 				c.t.Errorf("request %d is answered by %q, %v", i, node, err)
 			}
 		})
@@ -96,25 +94,12 @@ func (c *cluster) fallSilent(server string) {
 	})
 	asked.Wait()
 	c.await(5*time.Second, func() string {
-		if node, err := c.answerer(ctx, c.urls("/whoami")[0]); err != nil || node != server {
+		if node, err := c.fetch(ctx, c.urls("/whoami")[0]); err != nil || node != server {
 			return fmt.Sprintf("a new request is answered by %q, %v", node, err)
 		}
 		return ""
 	})
 	c.t.Logf("%s had %d of %d requests; the switch stopped %d packets of its answers", server, held, n, stopped)
-}
-
-// answerer returns which server answers.
-func (c *cluster) answerer(ctx context.Context, url string) (string, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return "", err
-	}
-	resp, err := c.client("client1").Do(req)
-	if err != nil {
-		return "", err
-	}
-	return resp.Header.Get(app.NodeHeader), resp.Body.Close()
 }
 
 // connections counts the clients' connections that a server's kernel has.
