@@ -34,6 +34,9 @@ func exportHandoff(x *tracing.Exporter, h *shuntv1.Handoff, o *offer) {
 			sent = at
 		}
 		x.Export(tracing.Span{Name: s.Name, Context: o.span.Child(), Parent: o.span, Start: from, End: from.Add(d)})
+		if s.Name == "imported" {
+			at = at.Add(time.Duration(h.AnswerHeldUs) * time.Microsecond)
+		}
 	}
 	end := begun.Add(time.Duration(h.TotalUs) * time.Microsecond)
 	if at.After(end) {
@@ -100,15 +103,15 @@ func (w *watchedStream) SendMsg(m any) error {
 		delete(w.open, r.GetResult().Id)
 		w.mu.Unlock()
 		if known {
-			w.t.imported(a, r.GetResult())
+			w.t.imported(a, r.GetResult(), time.Duration(r.HeldUs)*time.Microsecond)
 		}
 	}
 	return w.ServerStream.SendMsg(m)
 }
 
-// imported takes the answer to an import.
-func (t *telemetry) imported(a arrival, r *shuntv1.ImportResult) {
-	now := time.Now()
+// imported takes the answer to an import, which was kept back for so long.
+func (t *telemetry) imported(a arrival, r *shuntv1.ImportResult, held time.Duration) {
+	now := time.Now().Add(-held)
 	t.counts.answered(a.service, r, now.Sub(a.at))
 	t.here.Debug("import", "id", r.Id, "service", a.service, "outcome", importOutcomeOf(r.Outcome), "us", now.Sub(a.at).Microseconds(), "reason", r.Reason)
 	if !a.span.Sampled || t.spans == nil {

@@ -52,7 +52,7 @@ func (b *bench) startProxy(ctx context.Context) (stop func(), err error) {
 	dial := b.lab.Dial("client1")
 	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		var c net.Conn
-		if c, err = dial(ctx, "tcp", strings.TrimPrefix(b.proxied(""), "http://")); err == nil {
+		if c, err = dial(ctx, "tcp", strings.TrimPrefix(b.proxied("")[0], "http://")); err == nil {
 			c.Close()
 			return stop, nil
 		}
@@ -61,11 +61,11 @@ func (b *bench) startProxy(ctx context.Context) (stop func(), err error) {
 	return nil, fmt.Errorf("haproxy does not answer: %w", err)
 }
 
-func (b *bench) proxied(path string) string {
+func (b *bench) proxied(path string) []string {
 	for _, h := range b.lab.Info().Hosts {
 		if h.Role == lab.RoleDispatcher {
-			return fmt.Sprintf("http://%s:%d%s", h.Addresses[0], proxyPort, path)
+			return []string{fmt.Sprintf("http://%s:%d%s", h.Addresses[0], proxyPort, path)}
 		}
 	}
-	return ""
+	return nil
 }

@@ -41,7 +41,7 @@ func (b *bench) load(ctx context.Context) error {
 				if err != nil {
 					return err
 				}
-				n, r, err := b.wrk(ctx, w.url(fmt.Sprintf("/bytes/%d", c.size)), c.alive)
+				n, r, err := b.wrk(ctx, w.urls(fmt.Sprintf("/bytes/%d", c.size))[0], c.alive)
 				if err != nil {
 					return err
 				}

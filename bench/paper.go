@@ -46,9 +46,10 @@ func (b *bench) replies(ctx context.Context) error {
 	for _, c := range []struct{ size, n int }{{1000, 30}, {10_000, 30}, {100_000, 30}, {1_000_000, 15}, {10_000_000, 5}, {100_000_000, 1}} {
 		took := make([][]time.Duration, len(ways))
 		for range b.rounds {
-			for range c.n { // in turn, so that all see the same machine
+			for n := range c.n { // in turn, so that all see the same machine
 				for i, w := range ways {
-					d, err := b.wget(ctx, w.url(fmt.Sprintf("/bytes/%d", c.size)))
+					urls := w.urls(fmt.Sprintf("/bytes/%d", c.size))
+					d, err := b.wget(ctx, urls[n%len(urls)])
 					if err != nil {
 						return err
 					}

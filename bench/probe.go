@@ -25,14 +25,14 @@ import (
 
 // probe is the process inside the client's namespace: either
 //
-//	probe URL SIZE N      N requests one after the other; prints their times
+//	probe SIZE N URL…     N requests one after the other, to the URLs in turn; prints their times
 //	probe hold ADDR FROM N   N idle keep-alive connections until its input ends
 func probe(args []string) {
 	var err error
 	if args[0] == "hold" {
 		err = hold(args[1], args[2], args[3])
 	} else {
-		err = fetch(args[0], args[1], args[2])
+		err = fetch(args[0], args[1], args[2:])
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "probe:", err)
@@ -46,10 +46,29 @@ const pause = 3 * time.Millisecond
 
 var wait = unix.NsecToTimespec(pause.Nanoseconds())
 
-func fetch(target, size, count string) error {
-	u, err := url.Parse(target)
+// target is what one URL leads to.
+type target struct {
+	to      netip.AddrPort
+	request string
+}
+
+func parseTarget(raw string) (target, error) {
+	u, err := url.Parse(raw)
 	if err != nil {
-		return err
+		return target{}, err
+	}
+	to, err := netip.ParseAddrPort(u.Host)
+	return target{to, fmt.Sprintf("GET %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n", u.Path, u.Host)}, err
+}
+
+func fetch(size, count string, urls []string) error {
+	var targets []target
+	for _, u := range urls {
+		t, err := parseTarget(u)
+		if err != nil {
+			return err
+		}
+		targets = append(targets, t)
 	}
 	want, err := strconv.Atoi(size)
 	if err != nil {
@@ -59,24 +78,20 @@ func fetch(target, size, count string) error {
 	if err != nil {
 		return err
 	}
-	request := fmt.Sprintf("GET %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n", u.Path, u.Host)
-	to, err := netip.ParseAddrPort(u.Host)
-	if err != nil {
-		return err
-	}
 	if err := sysmon.Relax(time.Second); err != nil {
 		return err
 	}
 	took := make([]time.Duration, 0, n)
 	answer := bufio.NewReaderSize(nil, 256<<10)
-	for range n {
+	for i := range n {
+		t := &targets[i%len(targets)]
 		begun := time.Now()
-		got, err := once(to, request, answer)
+		got, err := once(t.to, t.request, answer)
 		if err != nil {
 			return err
 		}
 		if got != want {
-			return fmt.Errorf("%s: %d octets, want %d", target, got, want)
+			return fmt.Errorf("%v: %d octets, want %d", t.to, got, want)
 		}
 		took = append(took, time.Since(begun))
 		if err := unix.Nanosleep(&wait, nil); err != nil && err != unix.EINTR {

@@ -40,7 +40,11 @@ const (
 	queueLength = 8192
 	keptRecords = 10_000
 	reportEvery = time.Second
-	newsDelay   = 5 * time.Millisecond
+	// newsDelay is how long news waits for more of it.
+	newsDelay = 50 * time.Millisecond
+	// restWithin is for how long the controller may take in what is left to say when
+	// the agent stops.
+	restWithin = time.Second
 )
 
 // ErrDisconnected says that a message could not be handed to the stream.
@@ -102,8 +106,13 @@ func (c *Client) Run(ctx context.Context) error {
 }
 
 func (c *Client) session(ctx context.Context, api shuntv1.ControlServiceClient) error {
-	ctx, cancel := context.WithCancel(ctx)
-	stream, err := api.Attach(ctx, grpc.WaitForReady(true))
+	// The stream outlives ctx by what is left to say.
+	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	ended := context.AfterFunc(ctx, cancel)
+	stream, err := api.Attach(life, grpc.WaitForReady(true))
+	if !ended() {
+		err = ctx.Err()
+	}
 	if err != nil {
 		cancel()
 		return err
@@ -122,9 +131,11 @@ func (c *Client) session(ctx context.Context, api shuntv1.ControlServiceClient) 
 	defer c.disconnected()
 	queries := make(chan uint64, 16)
 	configured := make(chan struct{})
+	over := make(chan struct{})
+	defer close(over)
 	writer.Go(func() {
 		defer cancel()
-		if err := c.write(ctx, stream, configured, queue, queries); err != nil && ctx.Err() == nil {
+		if err := c.write(ctx, stream, configured, queue, queries, over); err != nil && ctx.Err() == nil {
 			c.o.Log.Warn("cannot write to the controller", "err", err)
 		}
 	})
@@ -160,9 +171,11 @@ func (c *Client) session(ctx context.Context, api shuntv1.ControlServiceClient) 
 }
 
 // write says Hello, waits for the configuration, without which the agent does
-// not know which sockets are sessions, lists them, and sends what is queued.
+// not know which sockets are sessions, lists them, and sends what is queued. When ctx
+// ends it sends what is left, and waits until the controller has it, or the stream is
+// over.
 func (c *Client) write(ctx context.Context, stream grpc.BidiStreamingClient[shuntv1.AttachRequest, shuntv1.AttachResponse],
-	configured <-chan struct{}, queue <-chan *shuntv1.AttachRequest, queries <-chan uint64) error {
+	configured <-chan struct{}, queue <-chan *shuntv1.AttachRequest, queries <-chan uint64, over <-chan struct{}) error {
 	sync := func(query uint64) error {
 		s, err := c.o.Sync(ctx, query)
 		if err != nil {
@@ -180,6 +193,8 @@ func (c *Client) write(ctx context.Context, stream grpc.BidiStreamingClient[shun
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
+	case <-over:
+		return nil
 	case <-configured:
 	}
 	if err := sync(0); err != nil {
@@ -207,7 +222,23 @@ func (c *Client) write(ctx context.Context, stream grpc.BidiStreamingClient[shun
 		var err error
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			for ; len(queue) > 0; news = append(news, <-queue) {
+			}
+			rest := len(news) > 0
+			for len(news) > 0 && err == nil {
+				err = stream.Send(news[0])
+				news = news[1:]
+			}
+			if rest && err == nil {
+				stream.CloseSend() // it returns no error
+				select {
+				case <-over:
+				case <-time.After(restWithin):
+				}
+			}
+			return err
+		case <-over:
+			return nil
 		case m := <-queue:
 			if !isNews(m) {
 				err = stream.Send(m)

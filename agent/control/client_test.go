@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"strings"
 	"sync/atomic"
@@ -145,6 +146,28 @@ func TestMessagesOfASessionKeepTheirOrder(t *testing.T) {
 		t.Errorf("got %v, want %s", got, want)
 	}
 	a.stop()
+}
+
+func TestWhatIsLeftToSayIsSaidAtTheEnd(t *testing.T) {
+	c := startController(t)
+	a := startAgent(t, c.addr)
+	s := c.attached(t)
+	s.greeted()
+	a.Handoff(handoff(1))
+	a.Ended(&shuntv1.Ended{Id: "a", Session: session(1)})
+	stopped := make(chan struct{})
+	go func() { defer close(stopped); a.stop() }()
+	if m := s.next(); m.GetHandoff().GetId() != "h1" {
+		t.Errorf("got %v, want the record of the hand-off", m)
+	}
+	if m := s.next(); m.GetEnded().GetId() != "a" {
+		t.Errorf("got %v, want the end of the session", m)
+	}
+	if m, err := s.Recv(); err != io.EOF {
+		t.Errorf("got %v, %v, want the end", m, err)
+	}
+	close(s.over)
+	receive(t, stopped, "the end of the agent")
 }
 
 func TestASnapshotCarriesItsQuerysNumber(t *testing.T) {

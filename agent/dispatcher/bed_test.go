@@ -41,6 +41,7 @@ type network struct {
 	lost     []string // sessions
 	settled  []string // "client of owner"
 	used     bool     // a client has spoken since it was diverted
+	answered bool     // and has acknowledged an answer
 }
 
 func (n *network) Divert(client, _ netip.AddrPort, _ net.HardwareAddr, _ uint64) error {
@@ -48,6 +49,10 @@ func (n *network) Divert(client, _ netip.AddrPort, _ net.HardwareAddr, _ uint64)
 	defer n.mu.Unlock()
 	n.diverted[client]++
 	return nil
+}
+
+func (n *network) DivertUnanswered(client, session netip.AddrPort, mac net.HardwareAddr, owner uint64) error {
+	return n.Divert(client, session, mac, owner)
 }
 
 func (n *network) Undivert(client, _ netip.AddrPort) error {
@@ -72,6 +77,12 @@ func (n *network) Unused(client, _ netip.AddrPort, _ uint64) (bool, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.diverted[client] == 1 && !n.used, nil
+}
+
+func (n *network) Answered(client, _ netip.AddrPort, _ uint64, _ uint32) (bool, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.diverted[client] == 1 && n.answered, nil
 }
 
 func (n *network) Connected() bool { return n.connected.Load() }

@@ -23,11 +23,16 @@ import (
 // Guard is the part of the guard that a dispatcher uses.
 type Guard interface {
 	Divert(client, session netip.AddrPort, mac net.HardwareAddr, owner uint64) error
+	// DivertUnanswered diverts a connection on which this node has sent nothing.
+	DivertUnanswered(client, session netip.AddrPort, mac net.HardwareAddr, owner uint64) error
 	Undivert(client, session netip.AddrPort) error
 	Settle(client, session netip.AddrPort, owner uint64) error  // the diversion, if it is the owner's, will stay
 	Release(client, session netip.AddrPort, owner uint64) error // Undivert, if it is the owner's
 	// Unused tells whether the diversion is the owner's, and no packet has taken it.
 	Unused(client, session netip.AddrPort, owner uint64) (bool, error)
+	// Answered tells whether the client of what DivertUnanswered has diverted is known
+	// to have acknowledged more than this node has sent, up to the sequence number sent.
+	Answered(client, session netip.AddrPort, owner uint64, sent uint32) (bool, error)
 }
 
 // Controller is the part of the controller's client that a dispatcher uses.

@@ -38,9 +38,13 @@ func (s *session) onSocket(f func(fd int) error) error {
 }
 
 func (s *session) divert() {
+	divert := s.d.o.Guard.Divert
+	if s.onward == nil {
+		divert = s.d.o.Guard.DivertUnanswered // only the head was looked at yet
+	}
 	// Without the diversion the hand-off is still right: the frozen copy is
 	// deaf, and the server's guard returns what the switch sends there early.
-	if err := s.d.o.Guard.Divert(s.client, s.local, s.target.MAC, Owner(s.origin())); err != nil {
+	if err := divert(s.client, s.local, s.target.MAC, Owner(s.origin())); err != nil {
 		s.d.o.Log.Error("cannot divert a session", "id", s.id, "err", err)
 	}
 	s.record.step("divert")
@@ -224,7 +228,7 @@ func (s *session) answered(a peer.Answer) migration.Event {
 		s.reason = "the link to " + s.target.Node + " was lost"
 		return migration.LinkLost
 	case a.Result.Outcome == shuntv1.ImportOutcome_IMPORT_OUTCOME_IMPORTED:
-		s.record.imported(a.Result)
+		s.record.imported(a.Result, a.Held)
 		if load := a.Result.Load; load > 0 {
 			s.d.o.Policy.State().Took(s.target.Node, int(load))
 		}
@@ -255,7 +259,11 @@ func (s *session) ask() (migration.Event, bool) {
 		switch {
 		case err != nil:
 		case r == shuntv1.Resolution_RESOLUTION_IMPORTED:
-			s.record.imported(nil)
+			s.record.imported(nil, 0)
+			return migration.Imported, true
+		case s.answeredThere():
+			// Its session is over, and its agent was started anew since.
+			s.record.imported(nil, 0)
 			return migration.Imported, true
 		default:
 			return migration.Refused, true
@@ -291,6 +299,19 @@ func (s *session) unanswered() bool {
 		s.d.o.Log.Error("cannot tell whether a client has been answered", "id", s.id, "err", err)
 	}
 	return unused
+}
+
+// answeredThere tells whether the client is known to have an answer, which can only be
+// the target's, whatever that one says.
+func (s *session) answeredThere() bool {
+	if s.onward != nil {
+		return false
+	}
+	is, err := s.d.o.Guard.Answered(s.client, s.local, Owner(s.origin()), s.state.SndSeq)
+	if err != nil {
+		s.d.o.Log.Error("cannot tell whether a client has been answered", "id", s.id, "err", err)
+	}
+	return is
 }
 
 // idempotent tells whether a request may be carried out twice (RFC 9110, 9.2.2).
@@ -335,7 +356,7 @@ func (s *session) closeCopy() {
 func (s *session) finish(o shuntv1.Outcome) {
 	if o == shuntv1.Outcome_OUTCOME_COMPLETED {
 		if s.rule != nil && s.rule.Learns() {
-			s.d.learnLater(s.id, learning{s.rule, s.choice, time.Since(s.record.begun)})
+			s.d.learnLater(s.id, learning{s.rule, s.choice, time.Since(s.record.begun) - s.record.held})
 		}
 		s.observe(s.choice, routing.HandedOff, "")
 	} else {

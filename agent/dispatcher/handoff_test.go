@@ -27,6 +27,7 @@ type target struct {
 	mute   atomic.Bool                                 // answers no pings
 	away   atomic.Bool                                 // answers no questions
 	has    atomic.Bool                                 // has every session that it is asked for
+	held   time.Duration                               // it says that it kept its answers back for so long
 
 	mu      sync.Mutex
 	imports []*shuntv1.Import
@@ -48,7 +49,7 @@ func (s *target) Transfer(stream grpc.BidiStreamingServer[shuntv1.TransferReques
 				continue
 			}
 			result.Id = i.Id
-			r = &shuntv1.TransferResponse{Message: &shuntv1.TransferResponse_Result{Result: result}}
+			r = &shuntv1.TransferResponse{Message: &shuntv1.TransferResponse_Result{Result: result}, HeldUs: uint32(s.held.Microseconds())}
 		} else if s.mute.Load() {
 			continue
 		} else {
@@ -305,6 +306,58 @@ func TestADiversionIsSettledWhenTheSessionTurnsOutToBeThere(t *testing.T) {
 	one.has.Store(true)
 	one.away.Store(false)
 	await(t, "the diversion is settled", b.settledOnce(c.LocalAddr()))
+}
+
+// The target's agent is new, and its session is over: it says that it never had it.
+func TestASessionWhoseClientHasAnAnswerIsNotTakenBack(t *testing.T) {
+	b, one := besideOneThatIsAway(t)
+	b.network.used, b.network.answered = true, true
+	c := b.dial()
+	c.say(request)
+	await(t, "the question", func() bool {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		return len(b.asking) == 1
+	})
+	one.away.Store(false)
+	await(t, "the diversion is settled", b.settledOnce(c.LocalAddr()))
+	await(t, "the end of the hand-off", func() bool {
+		b.network.mu.Lock()
+		defer b.network.mu.Unlock()
+		return len(b.network.records) == 1
+	})
+	b.network.mu.Lock()
+	defer b.network.mu.Unlock()
+	if r := b.network.records[0]; r.Outcome != shuntv1.Outcome_OUTCOME_COMPLETED || len(one.received()) != 1 {
+		t.Errorf("%d imports, and the record %v", len(one.received()), r)
+	}
+}
+
+// The time for which an answer was kept back is nobody's cost.
+func TestARecordLeavesOutThatTheAnswerWasKeptBack(t *testing.T) {
+	testnet.NeedRoot(t)
+	const held = 300 * time.Millisecond
+	b := newBed(t, Service{Servers: []Server{movable(application(t, "server1"))}}, nil)
+	b.targets(&target{node: "server1", held: held, answer: func(i *shuntv1.Import) *shuntv1.ImportResult {
+		<-time.After(held)
+		return imports(i)
+	}})
+	b.dial().say(request)
+	await(t, "the end of the hand-off", func() bool {
+		b.network.mu.Lock()
+		defer b.network.mu.Unlock()
+		return len(b.network.records) == 1
+	})
+	b.network.mu.Lock()
+	defer b.network.mu.Unlock()
+	r := b.network.records[0]
+	var steps time.Duration
+	for _, s := range r.Steps {
+		steps += time.Duration(s.DurationUs) * time.Microsecond
+	}
+	if took := time.Duration(r.TotalUs) * time.Microsecond; took > held || steps > held || r.AnswerHeldUs != uint32(held.Microseconds()) {
+		t.Errorf("it took %v, %v in steps, and was held for %d µs", took, steps, r.AnswerHeldUs)
+	}
 }
 
 func TestAnAgentThatStopsDoesNotAskForLong(t *testing.T) {

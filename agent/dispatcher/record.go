@@ -12,8 +12,9 @@ import (
 type record struct {
 	mu    sync.Mutex
 	begun time.Time
-	last  time.Time // end of the last step
-	parts int       // who may still write
+	last  time.Time     // end of the last step
+	held  time.Duration // the target kept its answer back
+	parts int           // who may still write
 	msg   *shuntv1.Handoff
 
 	settled func() // the hand-off is through, and the controller knows of it
@@ -44,12 +45,17 @@ func (r *record) add(name string, d time.Duration) {
 	r.msg.Steps = append(r.msg.Steps, &shuntv1.Step{Name: name, DurationUs: micros(d)})
 }
 
-// imported records the target's answer; nil: it was got by asking.
-func (r *record) imported(res *shuntv1.ImportResult) {
-	r.step("imported")
+// imported records the target's answer, which it has kept back for so long; nil: it
+// was got by asking.
+func (r *record) imported(res *shuntv1.ImportResult, held time.Duration) {
+	now := time.Now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.msg.TotalUs = micros(r.last.Sub(r.begun))
+	r.held = min(held, now.Sub(r.last))
+	r.msg.AnswerHeldUs = micros(r.held)
+	r.msg.Steps = append(r.msg.Steps, &shuntv1.Step{Name: "imported", DurationUs: micros(now.Sub(r.last) - r.held)})
+	r.last = now
+	r.msg.TotalUs = micros(now.Sub(r.begun) - r.held)
 	if res != nil {
 		r.msg.Steps = append(r.msg.Steps,
 			&shuntv1.Step{Name: "restore", DurationUs: res.RestoreUs}, &shuntv1.Step{Name: "attach", DurationUs: res.AttachUs})

@@ -21,6 +21,13 @@ type (
 	nextHop [16]byte
 )
 
+// Bits of nextHop's settled. Keep in step with guard.c.
+const (
+	settled    = 0x01
+	acked      = 0x7e
+	unanswered = 0x80
+)
+
 func newFlowKey(client, session netip.AddrPort) (k flowKey, err error) {
 	c, s := client.Addr().Unmap(), session.Addr().Unmap()
 	if !c.IsValid() || !s.IsValid() || c.Is4() != s.Is4() {
@@ -51,8 +58,16 @@ func newNextHop(mac net.HardwareAddr, owner uint64) (h nextHop, err error) {
 
 func (h *nextHop) mac() net.HardwareAddr { return h[:6] }
 func (h *nextHop) owner() uint64         { return binary.NativeEndian.Uint64(h[8:]) }
-func (h *nextHop) settle()               { h[6] = 1 }
+func (h *nextHop) settle()               { h[6] |= settled }
 func (h *nextHop) used() bool            { return h[7] != 0 }
+
+// answered tells whether a packet that took the diversion, of a connection on which
+// nothing was sent here, has acknowledged something: a sequence number other than
+// sent.
+func (h *nextHop) answered(sent uint32) bool {
+	digest := byte((sent^sent>>6^sent>>12^sent>>18)<<1) & acked
+	return h[6]&unanswered != 0 && h.used() && (h[6]&settled != 0 || h[6]&acked != digest)
+}
 
 // ownedBy tells whether the diversion is that of an owner. 0 fits any.
 func (h *nextHop) ownedBy(owner uint64) bool {
@@ -69,10 +84,23 @@ func (h *nextHop) ownedBy(owner uint64) bool {
 // caller's, such as that of the hand-off; 0 is nobody in particular. It is kept
 // in the kernel, with the diversion.
 func (g *Guard) Divert(client, session netip.AddrPort, mac net.HardwareAddr, owner uint64) error {
+	return g.put(client, session, mac, owner, 0)
+}
+
+// DivertUnanswered is Divert for a connection on which this node has sent nothing
+// since its SYN. Such a diversion is settled without Settle, too: by the client, once it
+// acknowledges more than in its first packet that takes the diversion, for only
+// the other node can have sent that.
+func (g *Guard) DivertUnanswered(client, session netip.AddrPort, mac net.HardwareAddr, owner uint64) error {
+	return g.put(client, session, mac, owner, unanswered)
+}
+
+func (g *Guard) put(client, session netip.AddrPort, mac net.HardwareAddr, owner uint64, state byte) error {
 	key, err := newFlowKey(client, session)
 	var hop nextHop
 	if err == nil {
 		hop, err = newNextHop(mac, owner)
+		hop[6] = state
 	}
 	if err != nil {
 		return fmt.Errorf("divert %s to %s: %w", client, session, err)
@@ -132,16 +160,17 @@ func (g *Guard) Settle(client, session netip.AddrPort, owner uint64) error {
 // taken it yet: whoever it leads to, the client has not said a word since. It is
 // false, too, if there is no diversion.
 func (g *Guard) Unused(client, session netip.AddrPort, owner uint64) (bool, error) {
-	key, err := newFlowKey(client, session)
-	if err != nil {
-		return false, fmt.Errorf("look up the diversion of %s to %s: %w", client, session, err)
-	}
-	var hop nextHop
-	err = g.divert.Lookup(unsafe.Pointer(&key), unsafe.Pointer(&hop))
-	if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-		return false, fmt.Errorf("look up the diversion of %s to %s in the guard on %s: %w", client, session, g.name, err)
-	}
-	return err == nil && hop.owner() == owner && !hop.used(), nil
+	hop, err := g.lookUp(client, session)
+	return hop != nil && hop.owner() == owner && !hop.used(), err
+}
+
+// Answered tells whether the client of a connection that was diverted by
+// DivertUnanswered, by this owner, is known to have heard of the other node: it has
+// acknowledged more than this node has sent, the sequence numbers before sent. If not,
+// it may have heard of it all the same.
+func (g *Guard) Answered(client, session netip.AddrPort, owner uint64, sent uint32) (bool, error) {
+	hop, err := g.lookUp(client, session)
+	return hop != nil && hop.owner() == owner && hop.answered(sent), err
 }
 
 // Release ends the diversion of a connection if it has this owner: one that a
@@ -165,17 +194,26 @@ func (g *Guard) Release(client, session netip.AddrPort, owner uint64) error {
 // Diverted returns the node that a connection is diverted to; ok is false if
 // it is not diverted.
 func (g *Guard) Diverted(client, session netip.AddrPort) (mac net.HardwareAddr, ok bool, err error) {
+	hop, err := g.lookUp(client, session)
+	if err != nil || hop == nil {
+		return nil, false, err
+	}
+	return hop.mac(), true, nil
+}
+
+// lookUp returns the diversion of a connection, nil if there is none.
+func (g *Guard) lookUp(client, session netip.AddrPort) (*nextHop, error) {
 	key, err := newFlowKey(client, session)
 	if err != nil {
-		return nil, false, fmt.Errorf("look up the diversion of %s to %s: %w", client, session, err)
+		return nil, fmt.Errorf("look up the diversion of %s to %s: %w", client, session, err)
 	}
 	var hop nextHop
 	err = g.divert.Lookup(unsafe.Pointer(&key), unsafe.Pointer(&hop))
 	if errors.Is(err, ebpf.ErrKeyNotExist) {
-		return nil, false, nil
+		return nil, nil
 	}
 	if err != nil {
-		return nil, false, fmt.Errorf("look up the diversion of %s to %s in the guard on %s: %w", client, session, g.name, err)
+		return nil, fmt.Errorf("look up the diversion of %s to %s in the guard on %s: %w", client, session, g.name, err)
 	}
-	return hop.mac(), true, nil
+	return &hop, nil
 }

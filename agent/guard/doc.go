@@ -89,8 +89,9 @@
 // # What teaches the switch
 //
 // A switch between the nodes sees what guards send on, and could take the short way
-// for the next packet. [Guard.Settle] says that a diversion may be learnt from: from
-// the third packet on, the first of TCP's reserved bits is set in what is sent
+// for the next packet. A diversion that is settled may be learnt from: [Guard.Settle]
+// says that it is, or the client shows it, by acknowledging what this node has not
+// sent ([Guard.DivertUnanswered]). Then, from the third packet on, the first of TCP's reserved bits is set in what is sent
 // on. It is for switches only, and means nothing to the node that gets the packet. A
 // packet that ends the connection (FIN, RST), or comes after one that did, has it only
 // if an earlier one had: who learns of a connection sees its end. Whatever else is

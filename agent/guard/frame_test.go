@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"cmp"
 	"encoding/binary"
 	"net"
 	"net/netip"
@@ -29,6 +30,7 @@ type segment struct {
 	extensions int // IPv6: additional destination options headers
 	teaches    bool
 	early      bool
+	ack        uint32 // 0: 2000
 }
 
 func (s segment) bytes(t testing.TB) []byte {
@@ -91,7 +93,7 @@ func (s segment) bytes(t testing.TB) []byte {
 	} else {
 		tcp := &layers.TCP{
 			SrcPort: layers.TCPPort(s.src.Port()), DstPort: layers.TCPPort(s.dst.Port()),
-			Seq: 1000, Ack: 2000, Window: 1000,
+			Seq: 1000, Ack: cmp.Or(s.ack, 2000), Window: 1000,
 		}
 		for _, f := range s.flags {
 			switch f {

@@ -54,6 +54,12 @@
 #define TAUGHT (BEFORE_TEACHING + 1)
 #define NEVER 255
 
+// What settled holds: SETTLED; UNANSWERED, that home has sent nothing on the
+// connection but its SYN; and a digest of what the first packet acknowledged.
+#define SETTLED 0x01
+#define ACKED 0x7e
+#define UNANSWERED 0x80
+
 #define TH_FIN 0x01
 #define TH_SYN 0x02
 #define TH_RST 0x04
@@ -92,7 +98,8 @@ struct flow {
 };
 
 // The owner is user space's: the hand-off that made the diversion. It is settled
-// once the other node is known to have the connection. seen counts its packets up
+// once the other node is known to have the connection: user space says so, or the
+// client has heard of that node. seen counts its packets up
 // to BEFORE_TEACHING, and is then TAUGHT or NEVER.
 struct next_hop {
 	u8 mac[6];
@@ -189,6 +196,7 @@ struct packet {
 	u16 ttl_word; // IPv4: TTL and protocol; IPv6: hop limit in the first byte
 	u32 tcp;      // the offset of the TCP header
 	u32 seq;      // in host order
+	u32 ack;      // in host order
 };
 
 enum kind {
@@ -240,6 +248,7 @@ INLINE enum kind parse_tcp(struct __sk_buff *skb, u32 offset, u32 end, struct pa
 	p->offset = tcp.data_offset;
 	p->flags = tcp.flags;
 	p->seq = ntohl(tcp.seq);
+	p->ack = ntohl(tcp.ack);
 	p->tcp = offset;
 	p->empty = offset + (tcp.data_offset >> 4) * 4 == end;
 	return SEGMENT;
@@ -429,16 +438,35 @@ INLINE int forward(struct __sk_buff *skb, struct packet *p, const u8 *mac, u32 r
 	return forward_within(skb, p, mac, 255, 0, reason);
 }
 
+// Where home has sent nothing, all that the client can acknowledge is the other
+// node's: once that changes from one packet to another, that node has answered. What
+// ends the connection, or begins it, proves nothing, nor does what comes after it.
+INLINE void hear(const struct packet *p, struct next_hop *divert)
+{
+	u8 acked = (p->ack ^ p->ack >> 6 ^ p->ack >> 12 ^ p->ack >> 18) << 1 & ACKED;
+
+	if ((divert->settled & (UNANSWERED | SETTLED)) != UNANSWERED)
+		return;
+	if ((p->flags & (TH_SYN | TH_RST | TH_ACK)) != TH_ACK)
+		divert->settled = 0;
+	else if (!divert->seen)
+		divert->settled |= acked;
+	else if ((divert->settled & ACKED) != acked)
+		divert->settled |= SETTLED;
+}
+
 // Send the packet where its connection is diverted to. A packet that ends the
 // connection, or follows one that did, does not begin to teach: the switch's entry
 // would outlive the connection. Once it was taught, the end must be known to it, too.
 INLINE int follow(struct __sk_buff *skb, struct packet *p, struct next_hop *divert)
 {
+	hear(p, divert);
+	u8 settled = divert->settled & SETTLED;
 	if (divert->seen <= BEFORE_TEACHING && p->flags & (TH_SYN | TH_FIN | TH_RST))
 		divert->seen = NEVER;
-	else if (divert->seen < BEFORE_TEACHING || (divert->seen == BEFORE_TEACHING && divert->settled))
+	else if (divert->seen < BEFORE_TEACHING || (divert->seen == BEFORE_TEACHING && settled))
 		divert->seen++;
-	u8 marks = divert->settled ? 0 : EARLY;
+	u8 marks = settled ? 0 : EARLY;
 	if (divert->seen == TAUGHT)
 		marks |= TEACHES;
 	return forward_within(skb, p, divert->mac, 255, marks, DIVERTED);
@@ -547,10 +575,11 @@ INLINE int decide(struct __sk_buff *skb, struct packet *p)
 	if (divert) {
 		if (!same_mac(from, divert->mac))
 			return follow(skb, p, divert);
+		u8 settled = divert->settled & SETTLED;
 		// It was early. By now its connection may be there, hence once more even if
 		// that is so.
-		if (p->offset & EARLY || !divert->settled)
-			return forward_within(skb, p, divert->mac, 255, divert->settled ? 0 : EARLY, DIVERTED_AGAIN);
+		if (p->offset & EARLY || !settled)
+			return forward_within(skb, p, divert->mac, 255, settled ? 0 : EARLY, DIVERTED_AGAIN);
 		return count(DROPPED_BOUNCED, TC_DROP);
 	}
 	u32 state = socket_state(skb, p);

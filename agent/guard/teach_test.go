@@ -32,7 +32,8 @@ func TestWhatTeachesTheSwitch(t *testing.T) {
 	to := &node{mac: net.HardwareAddr{2, 0, 0, 0, 0, 7}}
 	for _, c := range []struct {
 		name string
-		// Flags of a packet, with ! if it must teach; "settle", "settle other" and
+		// Flags of a packet, with + if it acknowledges more than the one before, ~ if it
+		// settles the diversion, and ! if it must teach; "settle", "settle other" and
 		// "divert" are what they say.
 		steps string
 	}{
@@ -46,6 +47,15 @@ func TestWhatTeachesTheSwitch(t *testing.T) {
 		{"a later diversion begins anew", "settle, A, A, A!, divert, A, A, A, A, settle, A!"},
 		{"another's diversion is not settled", "settle other, A, A, A, A"},
 		{"nothing to settle", "undivert, settle, divert, A, A, A, A"},
+		{"what the client acknowledges settles nothing", "A, A+, A+, A+"},
+		{"unless home has sent nothing: then the other node has", "divert unanswered, A, A+~, A!, A!"},
+		{"also if the first packet acknowledges some of it", "divert unanswered, A+, A+~, A+!, A!"},
+		{"at any time", "divert unanswered, A, A, A, A+~!, A!"},
+		{"and if it acknowledges nothing new, it does not", "divert unanswered, A, A, A, A, settle, A!"},
+		{"a first packet that ends the connection counts", "divert unanswered, FA, A+~, A, A"},
+		{"a RST proves nothing", "divert unanswered, A, R+, A+, A+, A+"},
+		{"nor does what follows one", "divert unanswered, R, A+, A+"},
+		{"a later diversion is not settled by it", "divert unanswered, A, A+~, A!, divert, A+, A+, A+"},
 	} {
 		for _, f := range families {
 			t.Run(f.name+": "+c.name, func(t *testing.T) {
@@ -55,7 +65,7 @@ func TestWhatTeachesTheSwitch(t *testing.T) {
 				if err := errors.Join(x.g.SetPools([]netip.Prefix{f.pool}), divert()); err != nil {
 					t.Fatal(err)
 				}
-				there, settled := true, false
+				there, settled, acked := true, false, uint32(2000)
 				for i, step := range strings.Split(c.steps, ", ") {
 					var err error
 					switch step {
@@ -67,13 +77,20 @@ func TestWhatTeachesTheSwitch(t *testing.T) {
 					case "divert":
 						err = divert()
 						there, settled = true, false
+					case "divert unanswered":
+						err = x.g.DivertUnanswered(stray(f), f.session, to.mac, owner)
 					case "undivert":
 						err = x.g.Undivert(stray(f), f.session)
 						there = false
 					default:
-						flags, teaches := strings.CutSuffix(step, "!")
+						flags := strings.TrimRight(step, "+~!")
+						if strings.Contains(step, "+") {
+							acked += 1448
+						}
+						settled = settled || strings.Contains(step, "~")
+						teaches := strings.HasSuffix(step, "!")
 						// What the client has in the reserved bits makes no difference.
-						in := segment{from: x, to: lo, src: stray(f), dst: f.session, flags: flags, options: i%2 == 1, teaches: i%3 == 2, early: i%4 == 1, payload: strings.Repeat("x", i)}
+						in := segment{from: x, to: lo, src: stray(f), dst: f.session, flags: flags, ack: acked, options: i%2 == 1, teaches: i%3 == 2, early: i%4 == 1, payload: strings.Repeat("x", i)}
 						want := in
 						want.ttl, want.teaches, want.early = 63, teaches, !settled
 						if got := x.through(in); !bytes.Equal(got[14:], want.bytes(t)[14:]) || !bytes.Equal(got[:6], to.mac) {
@@ -121,6 +138,48 @@ func TestADiversionKnowsWhetherItWasUsed(t *testing.T) {
 			}
 			check("it is over", owner, false)
 		})
+	}
+}
+
+func TestADiversionKnowsThatTheClientHasAnAnswer(t *testing.T) {
+	const owner, sent = 7, 2000
+	lo, to := &node{mac: make([]byte, 6)}, net.HardwareAddr{2, 0, 0, 0, 0, 7}
+	for _, c := range []struct {
+		name     string
+		answered bool // home has sent something
+		packets  []segment
+		want     bool
+	}{
+		{name: "nothing came"},
+		{name: "it says more", packets: []segment{{flags: "A"}, {flags: "A"}}},
+		{name: "it acknowledges an answer", packets: []segment{{flags: "A", ack: sent + 300}}, want: true},
+		{name: "and closes", packets: []segment{{flags: "FA", ack: sent + 301}}, want: true},
+		{name: "later", packets: []segment{{flags: "A"}, {flags: "FA", ack: sent + 300}}, want: true},
+		{name: "it resets", packets: []segment{{flags: "R", ack: sent + 300}}},
+		{name: "home may have sent it", answered: true, packets: []segment{{flags: "A"}, {flags: "A", ack: sent + 300}}},
+	} {
+		for _, f := range families {
+			t.Run(f.name+": "+c.name, func(t *testing.T) {
+				x := lone(t)
+				x.open(Options{MaxDivert: 1024})
+				divert := x.g.DivertUnanswered
+				if c.answered {
+					divert = x.g.Divert
+				}
+				if err := errors.Join(x.g.SetPools([]netip.Prefix{f.pool}), divert(stray(f), f.session, to, owner)); err != nil {
+					t.Fatal(err)
+				}
+				for _, s := range c.packets {
+					s.from, s.to, s.src, s.dst = x, lo, stray(f), f.session
+					x.through(s)
+				}
+				for who, want := range map[uint64]bool{owner: c.want, owner + 1: false} {
+					if got, err := x.g.Answered(stray(f), f.session, who, sent); err != nil || got != want {
+						t.Errorf("owner %d: answered: %v, %v", who, got, err)
+					}
+				}
+			})
+		}
 	}
 }
 

@@ -28,7 +28,10 @@ var ErrNotReady = errors.New("peer: no connection to the node's agent")
 
 // An Answer to an import: the target's result, or nil when the stream broke
 // before it came.
-type Answer struct{ Result *shuntv1.ImportResult }
+type Answer struct {
+	Result *shuntv1.ImportResult
+	Held   time.Duration // for so long the target kept it back
+}
 
 // A Link is the stream to one target.
 type Link struct {
@@ -112,9 +115,10 @@ func (l *Link) session(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		held := m.HeldUs
 		switch m := m.Message.(type) {
 		case *shuntv1.TransferResponse_Result:
-			l.deliver(m.Result)
+			l.deliver(Answer{m.Result, time.Duration(held) * time.Microsecond})
 		case *shuntv1.TransferResponse_Pong:
 			l.mu.Lock()
 			if l.stream == nil {
@@ -175,14 +179,14 @@ func (l *Link) lost() {
 	}
 }
 
-func (l *Link) deliver(r *shuntv1.ImportResult) {
+func (l *Link) deliver(a Answer) {
 	l.mu.Lock()
-	c := l.pending[r.Id]
-	delete(l.pending, r.Id)
+	c := l.pending[a.Result.Id]
+	delete(l.pending, a.Result.Id)
 	l.silent = l.now()
 	l.mu.Unlock()
 	if c != nil {
-		c <- Answer{Result: r}
+		c <- a
 	}
 }
 

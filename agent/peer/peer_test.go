@@ -109,8 +109,8 @@ func TestAnImportAndItsAnswer(t *testing.T) {
 	if d, most := time.Duration(got.DeadlineNano), time.Hour+time.Since(before)+time.Second; got.Id != "h" || d > most || d < most-time.Minute {
 		t.Errorf("import %q with deadline %v, want just under %v", got.Id, d, most)
 	}
-	s.answers <- &shuntv1.TransferResponse{Message: &shuntv1.TransferResponse_Result{Result: &shuntv1.ImportResult{Id: "h", Reason: "full"}}}
-	if a := <-answers; a.Result.GetReason() != "full" {
+	s.answers <- &shuntv1.TransferResponse{Message: &shuntv1.TransferResponse_Result{Result: &shuntv1.ImportResult{Id: "h", Reason: "full"}}, HeldUs: 1500}
+	if a := <-answers; a.Result.GetReason() != "full" || a.Held != 1500*time.Microsecond {
 		t.Errorf("answer %v", a)
 	}
 	r, err := l.Resolve(t.Context(), "h", nil)

@@ -50,6 +50,12 @@ type Options struct {
 const (
 	keepVerdicts = 60 * time.Second
 	maxImports   = 1024 // at work at once, per source
+
+	// answerAfter is how long the answer to an import is kept back that went well. The
+	// source only has to tidy up then, and would do so on the processors that the
+	// application, or its client, needs to answer the request; and it does it for
+	// several sessions at once where there are many.
+	answerAfter = 2 * time.Millisecond
 )
 
 // Server imports sessions. It implements shuntv1.TransferServiceServer.
@@ -115,6 +121,15 @@ type source struct {
 	imports workers.Pool
 	slots   chan struct{} // one for each import that goes on
 	ended   chan error    // why nothing more is received
+
+	keeping sync.Mutex // guards what follows
+	kept    []keptAnswer
+}
+
+// keptAnswer is one that is kept back.
+type keptAnswer struct {
+	result *shuntv1.ImportResult
+	since  time.Time
 }
 
 // receive takes messages until there is an import, hands the stream on and sees
@@ -136,7 +151,7 @@ func (x *source) receive() {
 					x.imports.Go(x.receive)
 					r := x.s.importOnce(m.Import, x.era)
 					<-x.slots
-					x.send(&shuntv1.TransferResponse{Message: &shuntv1.TransferResponse_Result{Result: r}})
+					x.answer(m.Import, r)
 					return
 				case <-x.stream.Context().Done():
 					err = x.stream.Context().Err()
@@ -147,6 +162,33 @@ func (x *source) receive() {
 		}
 		x.ended <- err
 		return
+	}
+}
+
+// answer sends the answer to an import, or keeps it back for a while. The source of
+// one that was handed on has to close its copy before the session can come back.
+func (x *source) answer(m *shuntv1.Import, r *shuntv1.ImportResult) {
+	if r.Outcome != shuntv1.ImportOutcome_IMPORT_OUTCOME_IMPORTED || m.Hop > 0 {
+		x.send(&shuntv1.TransferResponse{Message: &shuntv1.TransferResponse_Result{Result: r}})
+		return
+	}
+	x.keeping.Lock()
+	defer x.keeping.Unlock()
+	x.kept = append(x.kept, keptAnswer{r, time.Now()})
+	if len(x.kept) == 1 {
+		time.AfterFunc(answerAfter, x.sendKept)
+	}
+}
+
+func (x *source) sendKept() {
+	x.keeping.Lock()
+	kept := x.kept
+	x.kept = nil
+	x.keeping.Unlock()
+	for _, k := range kept {
+		x.send(&shuntv1.TransferResponse{
+			Message: &shuntv1.TransferResponse_Result{Result: k.result}, HeldUs: uint32(time.Since(k.since).Microseconds()),
+		})
 	}
 }
 

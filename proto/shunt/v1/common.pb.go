@@ -371,14 +371,18 @@ type Handoff struct {
 	Outcome  Outcome  `protobuf:"varint,6,opt,name=outcome,proto3,enum=shunt.v1.Outcome" json:"outcome,omitempty"`
 	// Unix time, nanoseconds.
 	StartedUnixNano int64 `protobuf:"varint,7,opt,name=started_unix_nano,json=startedUnixNano,proto3" json:"started_unix_nano,omitempty"`
-	// From the complete request head to Imported, microseconds.
+	// From the complete request head to Imported, microseconds, without the time for
+	// which the target kept its answer back.
 	TotalUs uint32 `protobuf:"varint,8,opt,name=total_us,json=totalUs,proto3" json:"total_us,omitempty"`
 	// In the order in which they happened.
 	Steps []*Step `protobuf:"bytes,9,rep,name=steps,proto3" json:"steps,omitempty"`
 	// Why it did not complete; empty otherwise.
 	Reason string `protobuf:"bytes,10,opt,name=reason,proto3" json:"reason,omitempty"`
 	// Of its trace, 32 hexadecimal digits; empty: none.
-	TraceId       string `protobuf:"bytes,20,opt,name=trace_id,json=traceId,proto3" json:"trace_id,omitempty"`
+	TraceId string `protobuf:"bytes,20,opt,name=trace_id,json=traceId,proto3" json:"trace_id,omitempty"`
+	// For so long the target kept its answer back, after the step `imported`,
+	// microseconds.
+	AnswerHeldUs  uint32 `protobuf:"varint,21,opt,name=answer_held_us,json=answerHeldUs,proto3" json:"answer_held_us,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -490,6 +494,13 @@ func (x *Handoff) GetTraceId() string {
 	return ""
 }
 
+func (x *Handoff) GetAnswerHeldUs() uint32 {
+	if x != nil {
+		return x.AnswerHeldUs
+	}
+	return 0
+}
+
 // One step of a hand-off.
 type Step struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -554,7 +565,7 @@ const file_shunt_v1_common_proto_rawDesc = "" +
 	"\x04port\x18\x02 \x01(\rR\x04port\"_\n" +
 	"\aSession\x12*\n" +
 	"\x06client\x18\x01 \x01(\v2\x12.shunt.v1.EndpointR\x06client\x12(\n" +
-	"\x05local\x18\x02 \x01(\v2\x12.shunt.v1.EndpointR\x05local\"\xe3\x02\n" +
+	"\x05local\x18\x02 \x01(\v2\x12.shunt.v1.EndpointR\x05local\"\x89\x03\n" +
 	"\aHandoff\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12+\n" +
 	"\asession\x18\x02 \x01(\v2\x11.shunt.v1.SessionR\asession\x12\x18\n" +
@@ -567,7 +578,8 @@ const file_shunt_v1_common_proto_rawDesc = "" +
 	"\x05steps\x18\t \x03(\v2\x0e.shunt.v1.StepR\x05steps\x12\x16\n" +
 	"\x06reason\x18\n" +
 	" \x01(\tR\x06reason\x12\x19\n" +
-	"\btrace_id\x18\x14 \x01(\tR\atraceId\";\n" +
+	"\btrace_id\x18\x14 \x01(\tR\atraceId\x12$\n" +
+	"\x0eanswer_held_us\x18\x15 \x01(\rR\fanswerHeldUs\";\n" +
 	"\x04Step\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1f\n" +
 	"\vduration_us\x18\x02 \x01(\rR\n" +

@@ -209,7 +209,10 @@ type TransferResponse struct {
 	//
 	//	*TransferResponse_Result
 	//	*TransferResponse_Pong
-	Message       isTransferResponse_Message `protobuf_oneof:"message"`
+	Message isTransferResponse_Message `protobuf_oneof:"message"`
+	// How long a result was kept back, microseconds. One that says that the session is
+	// here can wait.
+	HeldUs        uint32 `protobuf:"varint,3,opt,name=held_us,json=heldUs,proto3" json:"held_us,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -267,6 +270,13 @@ func (x *TransferResponse) GetPong() *Pong {
 		}
 	}
 	return nil
+}
+
+func (x *TransferResponse) GetHeldUs() uint32 {
+	if x != nil {
+		return x.HeldUs
+	}
+	return 0
 }
 
 type isTransferResponse_Message interface {
@@ -976,10 +986,11 @@ const file_shunt_v1_transfer_proto_rawDesc = "" +
 	"\x0fTransferRequest\x12*\n" +
 	"\x06import\x18\x01 \x01(\v2\x10.shunt.v1.ImportH\x00R\x06import\x12$\n" +
 	"\x04ping\x18\x02 \x01(\v2\x0e.shunt.v1.PingH\x00R\x04pingB\t\n" +
-	"\amessage\"u\n" +
+	"\amessage\"\x8e\x01\n" +
 	"\x10TransferResponse\x120\n" +
 	"\x06result\x18\x01 \x01(\v2\x16.shunt.v1.ImportResultH\x00R\x06result\x12$\n" +
-	"\x04pong\x18\x02 \x01(\v2\x0e.shunt.v1.PongH\x00R\x04pongB\t\n" +
+	"\x04pong\x18\x02 \x01(\v2\x0e.shunt.v1.PongH\x00R\x04pong\x12\x17\n" +
+	"\aheld_us\x18\x03 \x01(\rR\x06heldUsB\t\n" +
 	"\amessage\"\xc2\x02\n" +
 	"\x06Import\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
