@@ -176,11 +176,18 @@ func (x *source) answer(m *shuntv1.Import, r *shuntv1.ImportResult) {
 	defer x.keeping.Unlock()
 	x.kept = append(x.kept, keptAnswer{r, time.Now()})
 	if len(x.kept) == 1 {
-		time.AfterFunc(answerAfter, x.sendKept)
+		x.imports.Go(x.sendKept)
 	}
 }
 
+// sendKept sends the answers that are kept back, when it is time.
 func (x *source) sendKept() {
+	late := time.NewTimer(answerAfter)
+	defer late.Stop()
+	select {
+	case <-late.C:
+	case <-x.stream.Context().Done():
+	}
 	x.keeping.Lock()
 	kept := x.kept
 	x.kept = nil
