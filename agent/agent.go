@@ -109,7 +109,7 @@ func Run(ctx context.Context, cfg config.Config, version string, log *slog.Logge
 	a.peers.Offering = a.telemetry.offering
 	a.control = control.New(control.Options{
 		Target: cfg.Controller, Creds: creds.client, Log: logconf.Of(a.log, "control"),
-		Hello: a.hello, Sync: a.sync, Report: a.report, Config: a.apply, Release: a.release, Lost: a.nodeLost,
+		Hello: a.hello, Await: func() { a.dispatcher.AwaitRecords(recordsWithin) }, Sync: a.sync, Report: a.report, Config: a.apply, Release: a.release, Lost: a.nodeLost,
 	})
 	a.policy = routing.New(logconf.Of(a.log, "policy"))
 	defer func() { err = errors.Join(err, a.policy.Close()) }()

@@ -94,6 +94,10 @@ func (a *agent) adopt(ctx context.Context) {
 	a.server.Adopt(begun, byCookie)
 }
 
+// recordsWithin is how long an operator's question waits for records of hand-offs: for
+// longer than servers keep back that they have a session.
+const recordsWithin = 10 * time.Millisecond
+
 // sync lists every session that is held here and, unless an operator asks, those
 // that are diverted from here, their home.
 func (a *agent) sync(ctx context.Context, query uint64) (*shuntv1.Sync, error) {

@@ -37,8 +37,13 @@ func (c *cluster) Status(ctx context.Context) (*shuntv1.GetStatusResponse, error
 // Services lists the services with their leases.
 func (c *cluster) Services() []*shuntv1.Service { return c.view.Load().config.Services }
 
-// Handoffs lists the latest hand-offs.
-func (c *cluster) Handoffs(limit int) []*shuntv1.Handoff { return c.handoffs.Latest(limit) }
+// Handoffs lists the latest hand-offs, with those of which agents have not told yet.
+func (c *cluster) Handoffs(ctx context.Context, limit int) ([]*shuntv1.Handoff, error) {
+	if _, err := c.Sessions(ctx); err != nil {
+		return nil, err
+	}
+	return c.handoffs.Latest(limit), nil
+}
 
 // Nodes lists the nodes.
 func (c *cluster) Nodes() []*shuntv1.NodeInfo {

@@ -28,6 +28,9 @@ type Options struct {
 	Log    *slog.Logger
 
 	Hello func() *shuntv1.Hello // describes this agent
+	// Await, if not nil, is called before a query is answered. It waits, for some
+	// milliseconds at most, for the records of hand-offs that are as good as through.
+	Await func()
 	// Sync lists the kernel's sessions: in answer to a query, or with 0 of itself.
 	Sync    func(ctx context.Context, query uint64) (*shuntv1.Sync, error)
 	Report  func() *shuntv1.Report    // counters
@@ -218,18 +221,24 @@ func (c *Client) write(ctx context.Context, stream grpc.BidiStreamingClient[shun
 			}
 		}
 	}()
+	tell := func() error {
+		for len(news) > 0 {
+			if err := stream.Send(news[0]); err != nil {
+				return err
+			}
+			news = news[1:]
+		}
+		return nil
+	}
 	for {
 		var err error
 		select {
 		case <-ctx.Done():
-			for ; len(queue) > 0; news = append(news, <-queue) {
+			rest := len(queue)+len(news) > 0
+			for len(queue) > 0 {
+				news = append(news, <-queue)
 			}
-			rest := len(news) > 0
-			for len(news) > 0 && err == nil {
-				err = stream.Send(news[0])
-				news = news[1:]
-			}
-			if rest && err == nil {
+			if err = tell(); rest && err == nil {
 				stream.CloseSend() // it returns no error
 				select {
 				case <-over:
@@ -248,14 +257,22 @@ func (c *Client) write(ctx context.Context, stream grpc.BidiStreamingClient[shun
 				late.Reset(newsDelay)
 			}
 		case <-late.C:
-			for len(news) > 0 && err == nil {
-				err = stream.Send(news[0])
-				news = news[1:]
-			}
+			err = tell()
 		case <-c.resync:
 			err = sync(0)
 		case q := <-queries:
-			err = sync(q)
+			// Who asks is told of everything that was before.
+			if c.o.Await != nil {
+				c.o.Await()
+			}
+			for n := len(queue); n > 0; n-- {
+				if m := <-queue; isNews(m) {
+					news = append(news, m)
+				} else {
+					err = errors.Join(err, stream.Send(m))
+				}
+			}
+			err = errors.Join(err, tell(), report(), sync(q))
 		case <-tick.C:
 			err = errors.Join(report(), c.sendKept(stream))
 		case <-c.nudge:

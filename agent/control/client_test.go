@@ -170,6 +170,41 @@ func TestWhatIsLeftToSayIsSaidAtTheEnd(t *testing.T) {
 	receive(t, stopped, "the end of the agent")
 }
 
+func TestWhoAsksIsToldOfEverythingBefore(t *testing.T) {
+	c := startController(t)
+	var a *agent
+	awaited := 0
+	a = startAgent(t, c.addr, func(o *Options) {
+		o.Await = func() {
+			if awaited++; awaited == 2 {
+				a.Handoff(handoff(3)) // it was almost through
+			}
+		}
+	})
+	s := c.attached(t)
+	s.greeted()
+	for query := range uint64(2) {
+		a.Handoff(handoff(int(query) + 1))
+		a.Ended(&shuntv1.Ended{Id: "a", Session: session(1)})
+		s.say(&shuntv1.AttachResponse{Message: &shuntv1.AttachResponse_Snapshot{Snapshot: &shuntv1.SnapshotQuery{Query: query + 1}}})
+		var got []string
+		reported := false // last
+		for {
+			m := s.any()
+			if m.GetSync() != nil {
+				break
+			}
+			if reported = m.GetReport() != nil; !reported {
+				got = append(got, strings.TrimPrefix(fmt.Sprintf("%T", m.Message), "*shuntv1.AttachRequest_")+m.GetHandoff().GetId())
+			}
+		}
+		want := []string{"Handoffh1 Ended", "Handoffh2 Ended Handoffh3"}[query]
+		if all := strings.Join(got, " "); all != want || !reported {
+			t.Errorf("question %d: before the list of sessions came %s, want %s and a report", query+1, all, want)
+		}
+	}
+}
+
 func TestASnapshotCarriesItsQuerysNumber(t *testing.T) {
 	c := startController(t)
 	startAgent(t, c.addr)

@@ -343,6 +343,28 @@ func (d *Dispatcher) Moving(client, local netip.AddrPort) bool {
 	return d.moving[ends{client, local}] > 0
 }
 
+// AwaitRecords waits, at most for limit, until the controller's client has the records
+// of the hand-offs that go on now, but for their steering.
+func (d *Dispatcher) AwaitRecords(limit time.Duration) {
+	var left []chan struct{}
+	d.mu.Lock()
+	for e := range d.moving {
+		if s := d.present[e]; s != nil {
+			left = append(left, d.sessions[s])
+		}
+	}
+	d.mu.Unlock()
+	late := time.NewTimer(limit)
+	defer late.Stop()
+	for _, c := range left {
+		select {
+		case <-c:
+		case <-late.C:
+			return
+		}
+	}
+}
+
 func (d *Dispatcher) move(e ends, by int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -360,6 +360,34 @@ func TestARecordLeavesOutThatTheAnswerWasKeptBack(t *testing.T) {
 	}
 }
 
+func TestRecordsAreAwaited(t *testing.T) {
+	testnet.NeedRoot(t)
+	b := newBed(t, Service{Servers: []Server{movable(application(t, "server1"))}}, nil)
+	b.AwaitRecords(deadline) // of none
+	late := make(chan struct{})
+	one := &target{node: "server1", answer: func(i *shuntv1.Import) *shuntv1.ImportResult {
+		<-late
+		return imports(i)
+	}}
+	b.targets(one)
+	b.dial().say(request)
+	await(t, "the hand-off", func() bool { return len(one.received()) == 1 })
+	b.AwaitRecords(time.Millisecond)
+	records := func() int {
+		b.network.mu.Lock()
+		defer b.network.mu.Unlock()
+		return len(b.network.records)
+	}
+	if n := records(); n != 0 {
+		t.Errorf("%d records before the hand-off is through", n)
+	}
+	close(late)
+	b.AwaitRecords(deadline)
+	if n := records(); n != 1 {
+		t.Errorf("%d records when it is", n)
+	}
+}
+
 func TestAnAgentThatStopsDoesNotAskForLong(t *testing.T) {
 	b, one := besideOneThatIsAway(t)
 	b.dial().say(request)

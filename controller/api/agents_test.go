@@ -116,8 +116,10 @@ func (o ops) Sessions(context.Context) ([]*shuntv1.SessionInfo, error) {
 	}
 	return list, nil
 }
-func (o ops) Handoffs(limit int) []*shuntv1.Handoff { return make([]*shuntv1.Handoff, 0, limit)[:0] }
-func (o ops) Nodes() []*shuntv1.NodeInfo            { return nil }
+func (o ops) Handoffs(_ context.Context, limit int) ([]*shuntv1.Handoff, error) {
+	return make([]*shuntv1.Handoff, 0, limit)[:0], nil
+}
+func (o ops) Nodes() []*shuntv1.NodeInfo { return nil }
 func (o ops) Flows(context.Context) ([]*shuntv1.FlowInfo, error) {
 	return nil, context.DeadlineExceeded
 }

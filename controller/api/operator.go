@@ -23,7 +23,7 @@ type Operations interface {
 	Services() []*shuntv1.Service
 	Sessions(ctx context.Context) ([]*shuntv1.SessionInfo, error)
 	// Handoffs returns up to limit, newest first.
-	Handoffs(limit int) []*shuntv1.Handoff
+	Handoffs(ctx context.Context, limit int) ([]*shuntv1.Handoff, error)
 	Nodes() []*shuntv1.NodeInfo
 	Flows(ctx context.Context) ([]*shuntv1.FlowInfo, error)
 }
@@ -58,7 +58,7 @@ func (o *operator) ListSessions(_ *shuntv1.ListSessionsRequest, stream grpc.Serv
 	return nil
 }
 
-func (o *operator) ListHandoffs(_ context.Context, r *shuntv1.ListHandoffsRequest) (*shuntv1.ListHandoffsResponse, error) {
+func (o *operator) ListHandoffs(ctx context.Context, r *shuntv1.ListHandoffsRequest) (*shuntv1.ListHandoffsResponse, error) {
 	limit := int(r.GetLimit())
 	switch {
 	case limit == 0:
@@ -66,7 +66,8 @@ func (o *operator) ListHandoffs(_ context.Context, r *shuntv1.ListHandoffsReques
 	case limit > maxHandoffs:
 		return nil, status.Errorf(codes.InvalidArgument, "limit %d is too large; ask for at most %d", limit, maxHandoffs)
 	}
-	return &shuntv1.ListHandoffsResponse{Handoffs: o.ops.Handoffs(limit)}, nil
+	list, err := o.ops.Handoffs(ctx, limit)
+	return &shuntv1.ListHandoffsResponse{Handoffs: list}, failure(err)
 }
 
 func (o *operator) ListNodes(context.Context, *shuntv1.ListNodesRequest) (*shuntv1.ListNodesResponse, error) {
